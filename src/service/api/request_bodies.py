@@ -134,6 +134,8 @@ def _allowed(annotation: Any, reason: str) -> str:
         for meta in getattr(one, "__metadata__", ()):
             if isinstance(meta, msgspec.Meta) and meta.extra:
                 return str(meta.extra["allowed"])
+    if fields := _fields(annotation):
+        return f"an object with the fields {', '.join(fields)}"
     return reason.split(",", 1)[0].removeprefix("Expected ").replace("`", "")
 
 

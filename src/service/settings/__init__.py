@@ -73,7 +73,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     workers: Annotated[
         int, Meta(ge=1, le=64), Env("JOBSTATE_WORKERS"), "Number of processes that serve requests, not job workers"
     ] = 1
-    job_ttl_days: Annotated[int, Meta(ge=1, le=MAX_RETENTION.days), "Days that a job is kept after its last change"] = 7
+    job_ttl_days: Annotated[
+        int, Meta(ge=1, le=MAX_RETENTION.days), "Days that a job is kept after its last change, by default"
+    ] = 7
     job_ttl_seconds: Annotated[_RetentionSeconds, "The same in seconds; overrides `JOB_TTL_DAYS`"] | None = None
     max_body_bytes: Annotated[int, Meta(ge=1024, le=512 * 1024**2), "Maximum size of a request body in bytes"] = 1024**2
     max_connections: Annotated[_Count, "Maximum client connections per process"] = 2000

@@ -57,7 +57,7 @@ class JobStateManager(JobReader):
         observer: Observer | None = None,
         waitaof: bool = False,
     ) -> None:
-        """Use `pool`, keep each job for `ttl` after its last change, and report calls and changes to `observer`.
+        """Use `pool`, keep jobs by default for `ttl` after their last change, and report to `observer`.
 
         Without `ttl` the retention is `JOB_TTL_SECONDS` or `JOB_TTL_DAYS` of the environment, or 7 days. With `waitaof`
         (Redis 7.2) a change returns only once it is on the disk of Redis. Instead of a pool it takes a `StoreClient`,

@@ -70,7 +70,7 @@ class LeaseManager:
     """
 
     def __init__(self, client: StoreClient, *, ttl: timedelta) -> None:
-        """Keep each job for `ttl` after its last change. Raises `ValueError` for a `ttl` outside 1 ms to 365 days."""
+        """Keep jobs for `ttl` after their last change. Raises `ValueError` for a `ttl` outside 1 ms to 365 days."""
         self._client = client
         self._ttl = validate_ttl_ms(ttl)
         self._script = ClaimScript(client, self._ttl)

@@ -33,7 +33,7 @@ class Difference(NamedTuple):
 
 
 class QueueManager:
-    """Pauses and limits queues, and starts and ends drains.
+    """Changes the settings of queues, and starts and ends drains.
 
     Each change is one atomic script in Redis and applies to all processes and replicas. With several partitions it is
     made in the first one, then in all others, and is in force in all when the method returns. After an error some may

@@ -45,6 +45,10 @@ def test_a_cursor_belongs_to_its_labels(api: httpx.Client) -> None:
     assert [job["job_id"] for job in page["items"]] == ["c", "b"]
     following = {"limit": "2", "cursor": page["next_cursor"]}
     assert listed(api, "tenant:acme", **following) == ["a"]
+    create(api, "d", labels={"tenant": "acme", "team": "blue"})
+    create(api, "e", labels={"tenant": "acme", "team": "blue"})
+    both = api.get("/v1/jobs", params={"label": ["tenant:acme", "team:blue"], "limit": 1}).json()
+    assert listed(api, "team:blue", "tenant:acme", limit="1", cursor=both["next_cursor"]) == ["d"]
     refused = api.get("/v1/jobs", params={"label": "tenant:other", **following})
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "cursor")
 

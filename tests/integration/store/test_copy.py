@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -37,6 +37,8 @@ pytestmark = [
 ]
 
 WEEK = timedelta(days=7)
+#: The queue and the names of each job.
+ABOUT: Final[Any] = {"queue": "q", "slate_id": "s", "correlation_id": "c", "labels": {"a": "b", "team": "blue"}}
 #: What a copy does not have, or has otherwise.
 NOT_COPIED = ("jobs:events", "jobs:deletions", "jobs:claim:", "jobs:rate_limit:", "jobs:meta", "jobs:version")
 
@@ -50,10 +52,9 @@ def client(pool: BlockingConnectionPool) -> StoreClient:
 async def store(redis: Redis, client: StoreClient) -> Redis:
     """Jobs of every kind in one partition, and a drain."""
     jobs, leases, queues = JobStateManager(client, ttl=WEEK), LeaseManager(client, ttl=WEEK), QueueManager(client)
-    about = {"queue": "q", "slate_id": "s", "correlation_id": "c"}
     for name in ("leased", "pending", "running", "completed", "failed", "cancelled", "deleted"):
-        await jobs.create_job(name, {"n": "é" * 300}, **about)
-    await jobs.create_job("delayed", {"n": 1}, delay_seconds=3600, **about)
+        await jobs.create_job(name, {"n": "é" * 300}, **ABOUT)
+    await jobs.create_job("delayed", {"n": 1}, delay_seconds=3600, **ABOUT)
     claim = await leases.claim_job(["q"], "w", claim_key="k")
     assert claim
     assert claim.job.job_id == "leased"
@@ -67,7 +68,7 @@ async def store(redis: Redis, client: StoreClient) -> Redis:
     await redis.hset(PARTITION.job("failed"), b"foreign\xff", b"\xfe")
     for number in range(60):
         await jobs.create_job(f"j{number}", number, queue=f"q{number % 3}", correlation_id="c")
-    await queues.configure_queue("q", max_running=5)
+    await queues.configure_queue("q", max_running=5, retention_seconds={"failed": 600})
     await queues.configure_queue("paused", paused=True)
     await jobs.write_version()
     await queues.start_drain(600)
@@ -188,7 +189,7 @@ async def test_a_job_of_the_copy_goes_on(client: StoreClient, store: Redis, targ
     jobs = JobStateManager(many, ttl=WEEK)
     await LeaseManager(many, ttl=WEEK).heartbeat("leased", token)
     assert (await jobs.update_job_status("leased", "completed", 1, lease_token=token)).status == "completed"
-    assert (await jobs.create_job("pending", {"n": "é" * 300}, "c", queue="q", slate_id="s")).replayed
+    assert (await jobs.create_job("pending", {"n": "é" * 300}, **ABOUT)).replayed
     [queue] = [one for one in await QueueManager(many).get_queues() if one.queue == "paused"]
     assert queue.paused
     assert await sound(target, 16)

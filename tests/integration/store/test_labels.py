@@ -1,6 +1,8 @@
 """Labels: lists, events, and what the indexes hold of them."""
 
-from typing import Any
+import asyncio
+from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
@@ -10,9 +12,12 @@ from service.domain.events import Event, EventKind
 from service.domain.jobs import JobFilter
 from service.domain.states import Status
 from service.domain.tags import label_tag
+from service.store.client import StoreClient
+from service.store.events.reader import decode_entries
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from tests.helpers.cluster_clients import command_calls
+from tests.helpers.consistency import doctor_issues
 from tests.helpers.partitions import PARTITIONS, job_key, neighbour_of
 from tests.integration.store.test_leases import claimed
 
@@ -84,6 +89,28 @@ async def test_a_change_tells_the_tags_of_a_job_with_labels(
     for _, fields in entries:
         tags = fields[b"tags"].decode().split(",")
         assert tags[2:] == [label_tag(f"{key}:{value}") for key, value in sorted(labels.items())]
+
+
+async def test_the_end_of_the_retention_is_an_event_for_the_labels(
+    store_client: StoreClient, jobs: JobStateManager, redis: Redis
+) -> None:
+    await JobStateManager(store_client, ttl=timedelta(milliseconds=20)).create_job("j", 1, labels={"a": "1", "b": "2"})
+    await asyncio.sleep(0.05)
+    assert await jobs.sweep() == 1
+    [_, entry] = await redis.xrange(PARTITIONS.of("j").events)
+    [expired] = decode_entries([(entry[0].decode(), 0, cast("dict[bytes, bytes]", entry[1]))])
+    assert isinstance(expired, Event)
+    assert (expired.kind, expired.matches(JobFilter(labels=("b:2", "a:1")))) == (EventKind.EXPIRED, True)
+    assert not expired.matches(JobFilter(labels=("b:1",)))
+    assert await redis.exists(PARTITIONS.of("j").tags) == 0
+
+
+async def test_the_doctor_builds_the_entries_of_labels_anew(pool: Any, jobs: JobStateManager, redis: Redis) -> None:
+    await jobs.create_job("j", 1, labels={"tenant": "acme", "team": "blue"})
+    await redis.delete(PARTITIONS.of("j").tags)
+    assert await listed(jobs, "tenant:acme") == []
+    assert [issue.repaired for issue in await doctor_issues(pool, repair=True)] == [True, True]
+    assert await listed(jobs, "team:blue", "tenant:acme") == ["j"]
 
 
 async def test_a_change_of_a_job_without_labels_tells_no_tags(jobs: JobStateManager, redis: Redis) -> None:

@@ -235,14 +235,14 @@ async def test_a_drain_holds_in_all_partitions(jobs: JobStateManager, queues: Qu
 async def test_what_an_interrupted_change_of_settings_left_is_made_equal(queues: QueueManager, redis: Redis) -> None:
     await queues.configure_queue("same", max_running=3)
     first, *others = PARTITIONS
-    await redis.hset(first.queues, mapping={"new": "1:", "other": "0:7", "unreadable": "x"})
-    await redis.hset(others[0].queues, mapping={"other": "0:9", "old": "1:1"})
+    await redis.hset(first.queues, mapping={"new": "1:", "other": "0:7:60:120:180", "unreadable": "x"})
+    await redis.hset(others[0].queues, mapping={"other": "0:9:60::120", "old": "1:1"})
     await redis.hset(others[1].meta, "drain", 4_000_000_000_000)
     await redis.hset(others[2].meta, "clock", 5)
 
     await queues.copy_settings()
 
-    expected = {b"same": b"0:3", b"new": b"1:", b"other": b"0:7"}
+    expected = {b"same": b"0:3", b"new": b"1:", b"other": b"0:7:60:120:180"}
     assert [await redis.hgetall(partition.queues) for partition in others] == [expected] * 15
     assert {await redis.hget(partition.meta, "drain") for partition in PARTITIONS} == {None}
     await queues.start_drain(60)

@@ -1,10 +1,12 @@
 /** The filter form above the list of jobs. */
 
-import { el, fill, setAttribute, show } from "./dom.js";
+import { el, KeyedList, setAttribute, show } from "./dom.js";
 import { STATUSES } from "./model.js";
 import { jobsHref } from "./router.js";
 
 /** @typedef {{status: string, queue: string, slate_id: string, correlation_id: string, label: string[]}} Filters */
+
+/** @typedef {{label: string, filters: Filters}} Chip */
 
 /** The filters that have one value. */
 const FIELDS = /** @type {const} */ (["status", "queue", "slate_id", "correlation_id"]);
@@ -41,7 +43,8 @@ export function filterForm() {
   };
   /** A label to add to those of the filter. */
   const label = el("input", { name: "label", placeholder: "key:value", maxlength: 161, ...NO_AUTOFILL });
-  const chips = el("ul", { class: "labels" });
+  const chips = el("ul", { class: "labels", "aria-label": "Label filters" });
+  const chipList = new KeyedList(chips, (/** @type {Chip} */ { label }) => label, removalChip);
   const clear = el("a", { href: jobsHref(), class: "button small" }, "Clear");
   const node = el(
     "form",
@@ -75,19 +78,29 @@ export function filterForm() {
       labels = filters.label;
       for (const name of FIELDS) if (fields[name].value !== filters[name]) fields[name].value = filters[name];
       for (const name of FIELDS) setAttribute(fields[name], "data-set", filters[name] !== "");
-      label.disabled = labels.length >= MAX_LABELS;
-      fill(chips, ...labels.map((one) => el("li", {}, removalLink(filters, one))));
+      setAttribute(label, "readonly", labels.length >= MAX_LABELS);
+      setAttribute(label, "placeholder", labels.length < MAX_LABELS ? "key:value" : `at most ${MAX_LABELS}`);
+      const hadFocus = chips.contains(document.activeElement);
+      chipList.update(labels.map((one) => ({ label: one, filters })));
+      if (hadFocus && !chips.contains(document.activeElement)) label.focus();
       show(chips, labels.length > 0);
       show(clear, isFiltered(filters));
     },
   };
 }
 
-/** Return the link to the list without a label. @param {Filters} filters @param {string} label */
-function removalLink(filters, label) {
-  const href = jobsHref({ ...filters, label: filters.label.filter((one) => one !== label) });
+/** A label of the filters, with a link to the list without it. @param {Chip} chip */
+function removalChip({ label }) {
   const hidden = el("span", { class: "visually-hidden" }, "Remove the filter ");
-  return el("a", { class: "label set", href }, hidden, label, el("span", { "aria-hidden": "true" }, " ×"));
+  const link = el("a", { class: "label set" }, hidden, label, el("span", { "aria-hidden": "true" }, " ×"));
+  return {
+    node: el("li", {}, link),
+    /** @param {Chip} chip */
+    update({ filters }) {
+      const others = filters.label.filter((one) => one !== label);
+      setAttribute(link, "href", jobsHref({ ...filters, label: others }));
+    },
+  };
 }
 
 const NO_AUTOFILL = { autocomplete: "off", autocapitalize: "off", spellcheck: "false" };

@@ -40,7 +40,7 @@ function row({ job }) {
   const details = el("td", { class: "wide state" });
   const progress = progressBar(`Progress of ${job.job_id}`);
   const text = el("span", { class: "muted" });
-  details.append(progress.node, text);
+  details.append(progress.node, text, labelList(job.labels) ?? "");
   const created = timeElement(job.created_at);
   const node = el(
     "tr",
@@ -51,7 +51,6 @@ function row({ job }) {
       { scope: "row" },
       el("a", { class: "id", href: jobHref(job.job_id) }, job.job_id),
       summary,
-      labelList(job.labels),
     ),
     el("td", { class: "wide" }, el("a", { class: "id plain", href: jobsHref({ queue: job.queue }) }, job.queue)),
     el(

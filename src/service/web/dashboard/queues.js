@@ -91,11 +91,11 @@ function row(initial, onChange) {
   const node = el(
     "tr",
     {},
-    el("th", { scope: "row" }, el("a", { class: "id", href: jobsHref({ queue: name }) }, name), " ", paused, retention),
+    el("th", { scope: "row" }, el("a", { class: "id", href: jobsHref({ queue: name }) }, name), " ", paused),
     ...links.map((link, index) =>
       el("td", { class: COLUMNS[index + 1]?.[1] }, link, STATUS_COLUMNS[index] === "running" && maxRunning),
     ),
-    el("td", { class: "actions" }, toggle, limit),
+    el("td", { class: "actions" }, toggle, limit, retention),
   );
   return {
     node,
