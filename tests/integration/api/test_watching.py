@@ -31,7 +31,8 @@ EVENTS = PARTITIONS.of("a").events
 
 
 def create(api: httpx.Client, job_id: str = "j", **fields: Any) -> None:
-    api.post("/v1/jobs", json={"job_id": job_id, "input_params": {"a": 1}, **fields}).raise_for_status()
+    response = api.post("/v1/jobs", json={"job_id": job_id, "input_params": {"a": 1}, **fields})
+    assert response.status_code == 201, response.text
 
 
 def create_before(api: httpx.Client, job_id: str) -> None:
