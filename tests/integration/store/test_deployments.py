@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import exceptions as redis_errors
 from redis.crc import key_slot
+from structlog.testing import capture_logs
 
 from service.domain.errors import PartitionsMismatch, StoreMoving, StoreUnavailable
 from service.domain.shutdown import Shutdown
+from service.store.auto_pipeline import AutoPipeline
 from service.store.client import StoreClient
 from service.store.events.hub import EventHub
 from service.store.events.job_watcher import JobWatcher
@@ -241,6 +244,31 @@ async def test_a_start_with_another_number_of_partitions_is_refused(masters: Clu
         for call in (jobs_of(client).write_version, jobs_of(client).get_stats):
             with pytest.raises(PartitionsMismatch, match="data of 16 partitions"):
                 await call()
+
+
+async def test_a_connection_that_breaks_does_not_make_its_node_away(
+    masters: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, asked_again = asyncio.Event(), asyncio.Event()
+    ask = AutoPipeline.ask
+
+    async def ask_and_break(self: AutoPipeline, *commands: tuple[Any, ...], **options: Any) -> list[Any]:
+        if commands == (("PING",),):
+            if not broken.is_set():
+                broken.set()
+                raise redis_errors.ConnectionError("closed")
+            asked_again.set()
+        return await ask(self, *commands, **options)
+
+    async with open_store(masters.url) as client:
+        await jobs_of(client).get_stats()
+        monkeypatch.setattr(AutoPipeline, "ask", ask_and_break)
+        client.deployment.on_failure(client.deployment.node_of(FIRST), redis_errors.TimeoutError())
+        with capture_logs() as logs:
+            async with asyncio.timeout(20):
+                await asked_again.wait()
+            await asyncio.sleep(0.1)
+    assert logs == []
 
 
 async def test_a_look_for_due_jobs_does_not_take_other_data_for_a_node_that_is_away(masters: Cluster) -> None:

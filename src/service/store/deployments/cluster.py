@@ -202,7 +202,7 @@ class RedisCluster(Deployment):
 
     async def _examine(self, node: Node) -> None:
         try:
-            await node.pipeline.ask(("PING",), until=time.monotonic() + ANSWER_TIMEOUT)
+            await _ping(node)
         except NODE_ERRORS as error:
             if not node.is_away:
                 _log.warning("redis node away", node=node.name, detail=error_text(error, node.pool))
@@ -212,6 +212,15 @@ class RedisCluster(Deployment):
                 _log.info("redis node back", node=node.name)
             node.is_away = False
             self._suspects.discard(node)
+
+
+async def _ping(node: Node) -> None:
+    """Return if a node answers. It is asked again over a new connection if the connection breaks meanwhile."""
+    deadline = time.monotonic() + ANSWER_TIMEOUT
+    try:
+        await node.pipeline.ask(("PING",), until=deadline)
+    except redis_errors.ConnectionError:
+        await node.pipeline.ask(("PING",), until=deadline)
 
 
 def _parse_ranges(reply: list[Any]) -> list[tuple[int, int, str, int]]:
