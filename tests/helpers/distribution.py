@@ -7,12 +7,22 @@ from xdist.scheduler import LoadFileScheduling
 
 #: Files that run one after another, in one process: Chromium drops its connections when a network appears.
 CHROMIUM_OR_NETWORKS = ("tests/browser/", "tests/integration/deploy/test_compose.py")
-#: What takes longest starts first: else one process would still run it when the others have nothing left.
+#: What takes longest starts first: else one process would still run it when the others have nothing left. Each file
+#: takes 40 s or more on two processors.
 LONGEST = (
     *CHROMIUM_OR_NETWORKS,
-    "tests/chaos/",
     "tests/integration/worker/test_job_worker.py",
     "tests/integration/server/test_signals.py",
+    "tests/chaos/",
+    "tests/integration/api/test_schemathesis.py",
+    "tests/integration/store/test_foreign_keys.py",
+    "tests/integration/store/test_copy.py",
+    "tests/integration/client/test_pytest_plugin.py",
+    "tests/integration/api/test_watching.py",
+    "tests/integration/server/test_supervisor.py",
+    "tests/integration/embedded/test_embedded.py",
+    "tests/integration/server/test_limits.py",
+    "tests/integration/store/test_race.py",
 )
 
 
@@ -29,7 +39,8 @@ class FileScheduling(LoadFileScheduling):
 
 def start_longest_first(items: list[pytest.Item]) -> None:
     """Sort the tests by the time that their files take, roughly."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: next((places[name] for name in LONGEST if item.nodeid.startswith(name)), len(LONGEST)))
 
 
 def processes(config: pytest.Config) -> int:
