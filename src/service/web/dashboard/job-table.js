@@ -46,12 +46,7 @@ function row({ job }) {
     "tr",
     {},
     status,
-    el(
-      "th",
-      { scope: "row" },
-      el("a", { class: "id", href: jobHref(job.job_id) }, job.job_id),
-      summary,
-    ),
+    el("th", { scope: "row" }, el("a", { class: "id", href: jobHref(job.job_id) }, job.job_id), summary),
     el("td", { class: "wide" }, el("a", { class: "id plain", href: jobsHref({ queue: job.queue }) }, job.queue)),
     el(
       "td",
