@@ -269,8 +269,16 @@ def _query(**parameters: object) -> str:
 
 
 def _with_labels(filters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return filters as query parameters: labels as a list of `key:value`."""
-    labels = [f"{key}:{value}" for key, value in (filters.get("labels") or {}).items()]
+    """Return filters as query parameters: labels as a list of `key:value`.
+
+    Raises `TypeError` for labels that are no mapping of texts, and `ValueError` for a key with a colon.
+    """
+    given = filters.get("labels") or {}
+    if not (isinstance(given, Mapping) and all(isinstance(text, str) for pair in given.items() for text in pair)):
+        raise TypeError(f"`labels` is {given!r}: use a mapping of texts, such as {{'tenant': 'acme'}}")
+    if wrong := [key for key in given if ":" in key]:
+        raise ValueError(f"`labels`: the key {wrong[0]!r} has a colon")
+    labels = [f"{key}:{value}" for key, value in given.items()]
     return {name: value for name, value in filters.items() if name != "labels"} | {"label": labels or None}
 
 

@@ -45,13 +45,17 @@ class ContainerRedis:
 
         self.port = free_port()
         on_host = _shares_network()
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1" if on_host else "0.0.0.0"]
+        command = ["--port", str(self.port), "--bind", "127.0.0.1" if on_host else "0.0.0.0", "--protected-mode", "no"]
         command += ["--appendonly", "yes", "--hash-max-listpack-value", "4096", *options]
         self._container = DockerContainer(image).with_command(command)
+        started_with: dict[str, Any] = {
+            "entrypoint": ["redis-server"]
+        }  # signals go to it, not to a program that started it
         if on_host:
-            self._container.with_kwargs(network_mode="host")
+            started_with["network_mode"] = "host"
         else:
             self._container.with_bind_ports(self.port, self.port)
+        self._container.with_kwargs(**started_with)
         self._container.start()
         _wait_until_ready(self.port)
 

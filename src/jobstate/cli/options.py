@@ -95,8 +95,8 @@ def _labels(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -
         key, colon, value = label.partition(":")
         if not colon:
             raise click.BadParameter(f"{label!r} is not KEY:VALUE, such as tenant:acme", ctx, param)
-        if key in labels:
-            raise click.BadParameter(f"{key!r} is given twice", ctx, param)
+        if labels.get(key, value) != value:
+            raise click.BadParameter(f"{key!r} has two values, which no job has", ctx, param)
         labels[key] = value
     return labels or None
 

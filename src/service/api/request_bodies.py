@@ -11,6 +11,7 @@ from litestar.openapi.spec import Reference, Schema
 from litestar.typing import FieldDefinition
 from msgspec import Struct
 
+from service.domain.annotations import field_specs
 from service.domain.errors import InvalidValue
 from service.domain.json_text import ALLOWED, MAX_DEPTH, lone_surrogate
 
@@ -29,6 +30,8 @@ _JSON_TYPES: Final = {
     "bool": "a boolean",
     "null": "null",
 }
+#: The end of a path to a value of a mapping.
+_ANY_KEY: Final = "[...]"
 _PATH: Final = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 
 
@@ -81,7 +84,7 @@ def decode(struct: type[S], body: bytes) -> S:
     except UnicodeDecodeError as error:
         raise InvalidValue("body", f"it is not valid UTF-8 (byte {error.start})", "JSON in UTF-8") from error
     except msgspec.ValidationError as error:
-        raise _to_invalid_value(struct, str(error)) from error
+        raise _to_invalid_value(struct, str(error), body) from error
     except msgspec.DecodeError as error:
         if surrogate := lone_surrogate(body.decode()):
             field, detail = surrogate
@@ -91,8 +94,14 @@ def decode(struct: type[S], body: bytes) -> S:
         raise InvalidValue("body", "it is nested too deeply", f"at most {MAX_DEPTH} levels") from error
 
 
-def _to_invalid_value(struct: type[Struct], message: str) -> InvalidValue:
-    path = match["path"].removesuffix("[...]") if (match := _PATH.search(message)) else ""  # a key is not named
+def _to_invalid_value(struct: type[Struct], message: str, body: bytes) -> InvalidValue:
+    path = match["path"] if (match := _PATH.search(message)) else ""
+    if path.endswith(_ANY_KEY):
+        path = path.removesuffix(_ANY_KEY)
+        try:
+            _validate_mapping(struct, path, body)
+        except InvalidValue as error:
+            return error
     reason = _PATH.sub("", message)
     owner = _type_at(struct, path)
     if match := _UNKNOWN.search(reason):
@@ -105,6 +114,13 @@ def _to_invalid_value(struct: type[Struct], message: str) -> InvalidValue:
         return InvalidValue(path, reason, _allowed(owner, reason))
     match = _BODY_TYPE.search(reason)
     return InvalidValue("body", f"{_JSON_TYPES[match['type']]} is not allowed" if match else reason, "a JSON object")
+
+
+def _validate_mapping(struct: type[Struct], field: str, body: bytes) -> None:
+    """Raise `InvalidValue` with the key of what is wrong in a field, which msgspec does not name."""
+    constraint = field_specs(struct)[field].constraint
+    if constraint is not None:
+        constraint.validate(field, msgspec.json.decode(body)[field])
 
 
 def _type_at(annotation: Any, path: str) -> Any:

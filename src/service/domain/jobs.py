@@ -117,7 +117,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     started_at: Annotated[str, timestamp_meta("When it last became running")] | None = None
     finished_at: Annotated[str, timestamp_meta("When it finished")] | None = None
     updated_at: Annotated[str, timestamp_meta("When it last changed")]
-    expires_at: Annotated[str, timestamp_meta("When its retention ends; every change extends it")]
+    expires_at: Annotated[str, timestamp_meta("When its retention ends; every change starts it anew")]
 
     @property
     def version(self) -> str:

@@ -97,7 +97,7 @@ class JobStateManager(JobReader):
             fields["correlation_id"] = validation.validate_text("correlation_id", request_correlation_id)
         if traceparent is not None:
             fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
-        labels = new_job.labels or None
+        labels = dict(sorted(new_job.labels.items())) if new_job.labels else None  # as they are stored
         slate_id, its_id = (cast("str | None", fields[name]) for name in ("slate_id", "correlation_id"))
         partition = self._client.partition_of(job_id)
         args = [job_id, request, new_request_id(), self._ttl, delay, fields["queue"], fields["slate_id"] or ""]

@@ -100,7 +100,7 @@ def test_the_shell_completes(words: str, incomplete: str, expected: list[str]) -
         (["list", "--queue", "\udcff"], "'--queue': must be valid UTF-8"),
         (["list", "--limit", "0"], "'--limit': 0"),
         (["list", "--label", "tenant"], "'--label': 'tenant' is not KEY:VALUE, such as tenant:acme"),
-        (["submit", "-", "--label", "a:1", "--label", "a:2"], "'--label': 'a' is given twice"),
+        (["submit", "-", "--label", "a:1", "--label", "a:2"], "'--label': 'a' has two values, which no job has"),
         (["submit", "/no/such/file"], "No such file"),
         (["submit", "-", "--key", "a b"], f"'--key': allowed: {IDEMPOTENCY_KEY.allowed}"),
         (["submit", "-", "--timeout", "3"], "--timeout requires --watch"),

@@ -118,7 +118,7 @@ class EventController(Controller):
             status=None if status is None else validation.parse_status(status),
             queue=queue,
             slate_id=slate_id,
-            labels=tuple(labels or ()),
+            labels=tuple(dict.fromkeys(labels or ())),
         )
         slot, event_stream = get_slot(request.scope), services_of(request).event_stream
         try:

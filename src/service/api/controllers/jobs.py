@@ -113,7 +113,7 @@ class JobsController(Controller):
             correlation_id=correlation_id,
             created_after=created_after,
             created_before=created_before,
-            labels=tuple(labels or ()),
+            labels=tuple(dict.fromkeys(labels or ())),
         )
         before = cursors.decode(cursor, filters)
         max_jobs = constraints.DEFAULT_PAGE_LIMIT if limit is None else constraints.PAGE_LIMIT.parse("limit", limit)

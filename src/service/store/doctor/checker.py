@@ -1,7 +1,6 @@
 """Checks all keys and all index entries, in small steps."""
 
-import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from service.domain.errors import StoreCorrupt
@@ -14,6 +13,7 @@ from service.store.doctor.issues import CheckStats, Issue, IssueType, printable
 from service.store.doctor.key_names import KeyName, KeyNames
 from service.store.doctor.throttle import Throttle
 from service.store.partition import EXPIRING, Partition
+from service.store.queue_settings import is_writable
 from service.store.scan import scan
 
 #: The default number of keys and entries that are checked per second.
@@ -29,10 +29,10 @@ FALLBACK_TTL_MS: Final = 24 * 3600 * 1000
 
 #: The kinds of indexes that a partition has only one of.
 _INDEXES: Final = ("by_expiry", "tags", "delays", "timers", "leases")
-#: The form of `name value` in hashes of settings, by the kind of the key. The script checks the clock.
-_SETTINGS: Final = {
-    "queues": re.compile(rb"\S+ [01]:\d*(:\d*:\d*:\d*)?"),
-    "meta": re.compile(rb"drain \d+|(?!drain ).*", re.DOTALL),
+#: Whether a field and its value in a hash of settings are right, by the kind of the key. The script checks the clock.
+_SETTINGS: Final[Mapping[str, Callable[[bytes, bytes], bool]]] = {
+    "queues": lambda _, value: is_writable(value),
+    "meta": lambda name, value: name != b"drain" or value.isdigit(),
 }
 
 
@@ -176,8 +176,8 @@ class _Checker:
             issues += await self._lifetime(key, name, ttl)
             if name.kind == "by_created":
                 self._lists.add(name)
-            if pattern := _SETTINGS.get(name.kind):
-                issues += await self._settings(key, pattern)
+            if is_right := _SETTINGS.get(name.kind):
+                issues += await self._settings(key, is_right)
         await self._throttle.acquire(len(known))
         return issues
 
@@ -193,15 +193,15 @@ class _Checker:
             await self._client.read(repair)  # like a read it may run twice
         return [Issue(IssueType.LIFETIME, key, None, detail, repaired=self._repair)]
 
-    async def _settings(self, key: str, pattern: re.Pattern[bytes]) -> list[Issue]:
+    async def _settings(self, key: str, is_right: Callable[[bytes, bytes], bool]) -> list[Issue]:
         """Check the values of a hash of settings."""
         [settings] = await self._client.read(["HGETALL", key], isolate_errors=True)
         if isinstance(settings, StoreCorrupt):
             return []
         return [
-            Issue(IssueType.SETTING, key, printable(name), f"{printable(value)!r} cannot be read")
+            Issue(IssueType.SETTING, key, printable(name), f"{printable(value)!r} cannot be used")
             for name, value in settings.items()
-            if not pattern.fullmatch(name + b" " + value)
+            if not is_right(name, value)
         ]
 
     async def _indexes(self) -> AsyncIterator[Issue]:
