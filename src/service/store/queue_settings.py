@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Self
 
-from service.domain.constraints import MAX_RUNNING, RETENTION_SECONDS
+from service.domain.constraints import RETENTION_SECONDS
 from service.domain.jobs import Retention
 
 #: The field: whether the queue is paused, how many of its jobs may run (empty for any number), and, if one of them is
@@ -51,16 +51,12 @@ def is_readable(field: bytes) -> bool:
     return _FIELD.fullmatch(field) is not None
 
 
-def is_writable(field: bytes) -> bool:
-    """Return whether a client can make settings of which this is the field."""
+def is_usable(field: bytes) -> bool:
+    """Return whether all settings of a field take effect."""
     if not is_readable(field):
         return False
-    flag, limit, *ends = field.split(b":")
-    return (
-        flag in {b"0", b"1"}
-        and (not limit or MAX_RUNNING.is_valid(_number(limit)))
-        and all(not end or _seconds(end) is not None for end in ends)
-    )
+    flag, _, *ends = field.split(b":")
+    return flag in {b"0", b"1"} and all(not end or _seconds(end) is not None for end in ends)
 
 
 def as_arguments(field: bytes) -> Sequence[bytes]:

@@ -13,7 +13,7 @@ from service.store.doctor.issues import CheckStats, Issue, IssueType, printable
 from service.store.doctor.key_names import KeyName, KeyNames
 from service.store.doctor.throttle import Throttle
 from service.store.partition import EXPIRING, Partition
-from service.store.queue_settings import is_writable
+from service.store.queue_settings import is_usable
 from service.store.scan import scan
 
 #: The default number of keys and entries that are checked per second.
@@ -31,7 +31,7 @@ FALLBACK_TTL_MS: Final = 24 * 3600 * 1000
 _INDEXES: Final = ("by_expiry", "tags", "delays", "timers", "leases")
 #: Whether a field and its value in a hash of settings are right, by the kind of the key. The script checks the clock.
 _SETTINGS: Final[Mapping[str, Callable[[bytes, bytes], bool]]] = {
-    "queues": lambda _, value: is_writable(value),
+    "queues": lambda _, value: is_usable(value),
     "meta": lambda name, value: name != b"drain" or value.isdigit(),
 }
 
