@@ -55,6 +55,8 @@ class Attempt:
             update = await self._run_function()
             await self._apply(update)
         except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()  # else Python 3.11.2 raises the end of this time limit as another cancellation
             async with asyncio.timeout(RELEASE_TIMEOUT):
                 await self._apply(update)
 

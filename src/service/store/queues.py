@@ -17,7 +17,7 @@ from service.store.client import StoreClient
 from service.store.deadlines import gather
 from service.store.partition import Partition
 from service.store.queries import JobReader
-from service.store.queue_settings import DEFAULT_FIELD, QueueSettings, as_arguments, is_readable
+from service.store.queue_settings import DEFAULT_FIELD, QueueSettings, as_arguments, is_usable
 from service.store.records import decode_hash
 from service.store.scripts import Script
 
@@ -160,10 +160,10 @@ def _queue(name: str, field: bytes | None, statuses: Mapping[Status, int] | None
 def _differences(
     partition: Partition, settings: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]
 ) -> Iterator[Difference]:
-    """Yield the settings of queues that are not the wanted ones, if these are readable."""
+    """Yield the settings of queues that are not the wanted ones, if these can be used."""
     for queue in sorted({*settings, *wanted}):
         field, held = wanted.get(queue, DEFAULT_FIELD), settings.get(queue, DEFAULT_FIELD)
-        if held != field and is_readable(field):
+        if held != field and is_usable(field):
             yield Difference(partition, queue, held, field)
 
 

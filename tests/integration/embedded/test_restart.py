@@ -77,8 +77,8 @@ def test_jobs_survive_a_kill_of_everything(new_redis: Callable[..., RedisServer]
         assert read_jobs(service.url, list(before)) == before
 
 
-def test_the_service_logs_its_connection_and_its_shutdown(redis_url: str, tmp_path: Path) -> None:
-    with Service(tmp_path, REDIS_URL=redis_url) as service:
+def test_the_service_logs_its_connection_and_its_shutdown(spare_url: str, tmp_path: Path) -> None:
+    with Service(tmp_path, REDIS_URL=spare_url) as service:
         wait_until(lambda: "Redis connected, JobStateManager initialized" in service.log, "the log line")
 
         assert service.stop() == 0

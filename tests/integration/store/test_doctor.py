@@ -390,7 +390,7 @@ REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "record without input": (lambda redis: redis.hdel(job_key(FAILED), "input_params"), [("record", job_key(FAILED))]),
     "setting": (lambda redis: redis.hset(FIRST.queues, "q", "yes"), [("setting", FIRST.queues)]),
     "retention out of range": (
-        lambda redis: redis.hset(FIRST.queues, mapping={"q": "0:::59:", "r": "0:1:31536000::60"}),
+        lambda redis: redis.hset(FIRST.queues, mapping={"q": "0:::59:", "r": "0:1:31536001::"}),
         [("setting", FIRST.queues)],
     ),
     "end of a drain": (lambda redis: redis.hset(FIRST.meta, "drain", "yes"), [("setting", FIRST.meta)]),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 
 from jobstate import JobContext
 from jobstate.worker.attempt import Attempt
@@ -14,17 +15,22 @@ from jobstate.worker.executors import runner_for
 from tests.helpers.records import claim
 
 #: The service's clock was set back between the last change and the claim: the deadline is before the start.
-CLAIMED = {
+CLAIMED: dict[str, Any] = {
     "started_at": "2026-11-20T12:00:05.000000Z",
     "run_deadline_at": "2026-11-20T12:00:01.000000Z",
     "run_timeout_seconds": 1,
 }
 
 
-def attempt_of(function: Callable[[JobContext], Any], sent: list[str], **claimed: Any) -> Attempt:
+LEASE_LOST = {"type": "urn:jobstate:problem:lease-lost", "title": "Lease lost", "status": 409, "detail": "lost"}
+
+
+def attempt_of(function: Callable[[JobContext], Any], sent: list[str], status: int = 409, **claimed: Any) -> Attempt:
     def respond(request: httpx.Request) -> httpx.Response:
         sent.append(request.url.path)
-        return httpx.Response(409, json={"type": "urn:jobstate:problem:lease-lost"})
+        if status != 409:
+            return httpx.Response(status)
+        return httpx.Response(409, json=LEASE_LOST, headers={"Content-Type": "application/problem+json"})
 
     http = httpx.AsyncClient(base_url="http://service", transport=httpx.MockTransport(respond))
     return Attempt(claim(**claimed), WorkerClient(http, ["default"], "ann", 3600), runner_for(function, "thread"))
@@ -59,7 +65,9 @@ async def test_a_stop_of_the_worker_after_the_run_timeout_releases_nothing() -> 
     assert sent == []
 
 
-async def test_a_stop_of_the_worker_before_it_releases_the_job() -> None:
+@pytest.mark.parametrize("status", [409, 503])
+async def test_a_stop_of_the_worker_before_it_releases_the_job(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    monkeypatch.setattr("jobstate.worker.attempt.RELEASE_TIMEOUT", 1)
     sent: list[str] = []
     started = threading.Event()
 
@@ -67,8 +75,9 @@ async def test_a_stop_of_the_worker_before_it_releases_the_job() -> None:
         started.set()
         context._stop.wait(60)
 
-    running = asyncio.create_task(attempt_of(work, sent, **(CLAIMED | {"run_timeout_seconds": 600})).run())
+    running = asyncio.create_task(attempt_of(work, sent, status, **(CLAIMED | {"run_timeout_seconds": 600})).run())
     await asyncio.to_thread(started.wait, 60)
     running.cancel()
     await running
     assert {path.rpartition("/")[2] for path in sent} == {"release"}
+    assert (len(sent) == 1) is (status == 409), "it is repeated until the time limit"
