@@ -50,6 +50,7 @@ async def test_a_deletion_leaves_no_label_behind(jobs: JobStateManager, redis: R
     assert await redis.exists(PARTITIONS.of("j").tags) == 0
 
 
+@pytest.mark.usefixtures("only_caller")
 async def test_a_list_by_labels_reads_no_other_jobs(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("mine", 1, labels={"tenant": "acme"})
     for number in range(300):
