@@ -1,3 +1,5 @@
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -146,3 +148,14 @@ def test_requests_about_a_job_carry_its_correlation_id_and_trace_context() -> No
 def test_an_id_that_would_change_the_path_is_refused(job_id: str) -> None:
     with pytest.raises(ValueError, match="is not a job id"):
         requests.get_job(job_id)
+
+
+@pytest.mark.parametrize("labels", [["tenant:acme"], "tenant:acme", {"n": 1}, {"n": None}, {1: "n"}])
+def test_labels_of_a_list_must_be_texts(labels: Any) -> None:
+    with pytest.raises(TypeError, match="labels"):
+        requests.list_jobs(labels=labels)
+
+
+def test_a_key_of_a_label_has_no_colon() -> None:
+    with pytest.raises(ValueError, match="a:b"):
+        requests.list_jobs(labels={"a:b": "c"})
