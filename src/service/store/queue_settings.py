@@ -46,14 +46,9 @@ class QueueSettings(NamedTuple):
         )
 
 
-def is_readable(field: bytes) -> bool:
-    """Return whether a field has the form that scripts write."""
-    return _FIELD.fullmatch(field) is not None
-
-
 def is_usable(field: bytes) -> bool:
     """Return whether all settings of a field take effect."""
-    if not is_readable(field):
+    if _FIELD.fullmatch(field) is None:
         return False
     flag, _, *ends = field.split(b":")
     return flag in {b"0", b"1"} and all(not end or _seconds(end) is not None for end in ends)
