@@ -24,6 +24,8 @@ class JobOptions(TypedDict, total=False):
     retry_delay_seconds: int | None
     #: Seconds before the job may be claimed.
     delay_seconds: int | None
+    #: Seconds of seniority, also negative ones: claims give the job with the smallest `created_at` less priority first.
+    priority: int | None
     #: Seconds from the start of an attempt after which it has failed.
     run_timeout_seconds: int | None
     #: Seconds from the moment it may be claimed after which the job fails unless a worker has started it.
@@ -39,6 +41,8 @@ class RetryOptions(TypedDict, total=False):
     max_attempts: int | None
     #: Seconds before the job may be claimed.
     delay_seconds: int | None
+    #: Seconds of seniority, as for a new job; by default those of the job.
+    priority: int | None
     #: Seconds from the start of an attempt after which it has failed; by default those of the job.
     run_timeout_seconds: int | None
 

@@ -240,9 +240,9 @@ class AsyncJobHandle(BaseHandle[R_co], Generic[R_co]):
     async def retry(self, **options: Unpack[RetryOptions]) -> Job:
         """Make a failed or cancelled job pending again, with all its attempts left, and return its record.
 
-        It gets new `max_attempts` and `run_timeout_seconds` where they are given, and may be claimed after
-        `delay_seconds`. `history` keeps the error of each attempt. Raises `IllegalTransition` if it has neither failed
-        nor been cancelled, `JobNotFound`.
+        It gets a new `max_attempts`, `priority` and `run_timeout_seconds` where they are given, and may be claimed
+        after `delay_seconds`. `history` keeps the error of each attempt. Raises `IllegalTransition` if it has neither
+        failed nor been cancelled, `JobNotFound`.
         """
         request = _requests.retry_job(self.id, options)
         return self._see(await self._jobs._call(self._about(request)))

@@ -52,6 +52,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     correlation_id: str | None = None
     labels: Mapping[str, str] = {}
     traceparent: str | None = None
+    #: Seconds of seniority: claims give the job with the smallest `created_at` less priority first.
+    priority: int = 0
     available_at: datetime | None = None
     start_timeout_seconds: int | None = None
     #: When the job fails unless it was started; until it is.
@@ -143,7 +145,7 @@ class Claim(Struct, frozen=True):
 
 
 class ClaimList(Struct, frozen=True):
-    """Claimed jobs, oldest first."""
+    """Claimed jobs, in the order of claims."""
 
     items: tuple[Claim, ...]
 
@@ -197,6 +199,14 @@ class Queue(Struct, frozen=True, kw_only=True):
     queue: str
     paused: bool
     statuses: Mapping[str, int]
+    #: Pending jobs whose delay is not over.
+    delayed: int = 0
+    #: Running jobs under a lease.
+    leased: int = 0
+    #: Running jobs, and unless the queue is paused the due ones: by this number workers can be scaled.
+    demand: int = 0
+    #: For how long the next job to be claimed has been due; `None` without due jobs.
+    oldest_due_seconds: int | None = None
     max_running: int | None = None
     retention_seconds: Retention | None = None
 

@@ -181,6 +181,7 @@ def test_a_job_is_submitted_again_with_the_same_fields(open_view: OpenView, api:
         "start_timeout_seconds": 60,
         "retention_seconds": 3600,
         "labels": {"tenant": "acme", "site": "a:b"},
+        "priority": -60,
     }
     assert set(fields) == set(NewJob.__struct_fields__) - {"input_params", "delay_seconds"}
     body = b'{"job_id": "a", "input_params": %s, %s' % (sent, json.dumps(fields).encode().removeprefix(b"{"))

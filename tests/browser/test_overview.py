@@ -63,10 +63,8 @@ def test_a_queue_is_paused_resumed_limited_and_unlimited(open_view: OpenView, ap
     page.get_by_label("Max running").fill("3")
     page.get_by_role("button", name="Set limit").click()
     expect(row).to_contain_text("of 3")
-    assert api.get("/v1/queues").json()["items"][0] | {"statuses": {}} == {
-        **{"queue": "lineups", "paused": True, "max_running": 3},
-        "statuses": {},
-    }
+    queue = api.get("/v1/queues").json()["items"][0]
+    assert (queue["paused"], queue["max_running"]) == (True, 3)
 
     row.get_by_role("button", name="Resume lineups").click()
     expect(row.get_by_role("button", name="Pause lineups")).to_be_visible()
@@ -74,6 +72,21 @@ def test_a_queue_is_paused_resumed_limited_and_unlimited(open_view: OpenView, ap
     page.get_by_role("button", name="Remove limit").click()
     expect(row).not_to_contain_text("of 3")
     assert "max_running" not in api.get("/v1/queues").json()["items"][0]
+
+
+def test_a_queue_shows_its_demand_and_for_how_long_its_next_job_is_due(open_view: OpenView, api: httpx.Client) -> None:
+    create(api, job_id="a", queue="lineups")
+    create(api, job_id="b", queue="lineups", delay_seconds=3600)
+    page = open_view()
+    cells = page.get_by_role("row", name="lineups").get_by_role("cell")
+    headings = page.locator(".queues thead th").all_text_contents()
+    demand, age = (cells.nth(headings.index(heading) - 1) for heading in ("Demand", "Due for"))
+    expect(demand).to_have_text("1")
+    expect(age).to_have_text(re.compile(r"^\d+ s$"))
+
+    claim(api, "lineups")
+    expect(age).to_have_text("")
+    expect(demand).to_have_text("1")
 
 
 def test_a_button_of_a_queue_sends_only_the_setting_that_it_changes(open_view: OpenView, api: httpx.Client) -> None:

@@ -32,8 +32,8 @@ class Mutation(NamedTuple):
 
 
 NEVER: Final = "if false then"
-_MOVE: Final = "if state ~= job.state then add_score(key('by_created', job.queue, state), job.created, job.id) end"
-_LEAVE: Final = "if state ~= job.state then remove('ZREM', key('by_created', job.queue, job.state), job.id) end"
+_MOVE: Final = "if state ~= job.state then add_to_lists(job, state) end"
+_LEAVE: Final = "if state ~= job.state then remove_from_lists(job, job.state) end"
 _END_TIMER: Final = (
     "if job.timer and timer ~= job.timer then remove('ZREM', key('timers'), timer_member(job.timer, job)) end"
 )
@@ -49,6 +49,12 @@ MUTATIONS: Final = (
     ),
     Mutation("transitions", "removal from the old indexes", _LEAVE, ""),
     Mutation("transitions", "addition to the new indexes", _MOVE, ""),
+    Mutation(
+        "indexes",
+        "removal of a priority",
+        "if state == 'prioritized' then remove('ZREM', key('by_priority', job.queue), job.id) end",
+        "",
+    ),
     Mutation(
         "transitions",
         "the event of a change",
@@ -91,14 +97,14 @@ MUTATIONS: Final = (
     Mutation(
         "claim",
         "the most running jobs",
-        "room = tonumber(max_running) - call('ZCARD', key('by_created', queue, 'running'))",
-        "",
+        "room = tonumber(max_running) - call('ZCARD', key('by_created', name, 'running'))",
+        "room = math.huge",
     ),
     Mutation(
         "claim",
-        "the oldest first",
-        "if not oldest or cursor.created < oldest.created then",
-        "if not oldest then",
+        "the order of claims",
+        "if not first or cursor.order < first.order then",
+        "if not first then",
     ),
     Mutation("configure_queue", "an absent setting", "if ARGV[2] ~= '' then paused = ARGV[2] end", "paused = ARGV[2]"),
     Mutation("create", "another job with the same id", "if held._creation ~= digest then", NEVER),
@@ -108,7 +114,7 @@ MUTATIONS: Final = (
     Mutation(
         "create",
         "the indexes",
-        "add_score(key('by_created', job.queue, delay > 0 and 'delayed' or 'pending'), job.created, id)",
+        "add_to_lists(job, delay > 0 and 'delayed' or job.priority ~= 0 and 'prioritized' or 'pending')",
         "",
     ),
     Mutation("delete", "a repeated deletion", "if call('ZSCORE', deletions, deletion) then", NEVER),
@@ -163,7 +169,7 @@ MUTATIONS: Final = (
         "if cursors[child].created > cursors[newest].created then",
         "if cursors[child].created < cursors[newest].created then",
     ),
-    Mutation("count", "the states", "if state_asked == '' or state_asked == state then", "if state ~= 'running' then"),
+    Mutation("count", "the states", "if status == '' or status == status_of(state) then", "if state ~= 'running' then"),
 )
 
 

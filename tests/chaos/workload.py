@@ -14,6 +14,10 @@ from tests.chaos.http import open_client
 from tests.chaos.recording_client import REQUEST_TIMEOUT, RecordingClient
 
 QUEUES: Final = ("a", "b")
+#: Seconds of seniority of jobs that have a priority.
+PRIORITIES: Final = (-600, 0, 1, 600)
+#: Seconds for which a job is kept that says so: longer than a round.
+RETENTION: Final = 3600
 #: Lease duration in seconds: no lease expires by itself within a round.
 LEASE: Final = 60
 #: How often a call with an idempotency key is sent while its outcome is unknown.
@@ -91,7 +95,9 @@ class WorkloadClient:
         if has_timeouts(job_id):
             body |= {"start_timeout_seconds": TIMEOUT, "run_timeout_seconds": TIMEOUT}
         if self._rng.random() < 0.3:
-            body["slate_id"] = f"s{self._rng.randrange(5)}"
+            body |= {"slate_id": f"s{self._rng.randrange(5)}", "labels": {"team": f"t{self._rng.randrange(3)}"}}
+        if self._rng.random() < 0.3:
+            body |= {"priority": self._rng.choice(PRIORITIES), "retention_seconds": RETENTION}
         call, _ = await self._send(Kind.CREATE, "POST", "/v1/jobs", body, job_id=job_id)
         if call.outcome is not Outcome.FAIL:
             self._known_jobs.append(job_id)
@@ -174,7 +180,7 @@ class WorkloadClient:
             lambda: self._change(Kind.FINISH, job_id, self._final_update(), token=FORGED),
             lambda: self._change(Kind.FINISH, job_id, self._final_update(), if_match=FORGED),
             lambda: self._change(Kind.CANCEL, job_id, None),
-            lambda: self._change(Kind.RETRY, job_id, {"max_attempts": self._rng.randrange(1, 4)}),
+            lambda: self._change(Kind.RETRY, job_id, self._retry()),
             lambda: self._change(Kind.DELETE, job_id, None),
             lambda: self._change(Kind.RELEASE, job_id, {}),
             lambda: self._heartbeat(job_id, FORGED, 1),
@@ -182,17 +188,25 @@ class WorkloadClient:
         ]
         await self._rng.choice(actions)()
 
+    def _retry(self) -> dict[str, Any]:
+        """Return a retry with other attempts, and perhaps another priority."""
+        priority = {"priority": self._rng.choice(PRIORITIES)} if self._rng.random() < 0.5 else {}
+        return {"max_attempts": self._rng.randrange(1, 4)} | priority
+
     async def _read_many(self) -> None:
-        """Send a list, a batch read, or a request for the counts."""
-        match self._rng.randrange(3):
+        """Send a list, a batch read, or a request for the counts or for a queue."""
+        match self._rng.randrange(4):
             case 0:
-                query = self._rng.choice(["", "?status=running", "?queue=a", "?slate_id=s1&include=result"])
+                filters = ["", "?status=running", "?queue=a", "?slate_id=s1&include=result", "?label=team:t1"]
+                query = self._rng.choice(filters)
                 await self._client.call(Kind.READ, "GET", f"/v1/jobs{query}")
             case 1:
                 ids = self._rng.sample(list(self._known_jobs), min(20, len(self._known_jobs)))
                 await self._client.call(Kind.READ, "POST", "/v1/batch-get", {"job_ids": sorted(set(ids))})
             case 2:
                 await self._client.call(Kind.READ, "GET", "/v1/stats")
+            case 3:
+                await self._client.call(Kind.READ, "GET", f"/v1/queues/{self._rng.choice(QUEUES)}")
 
     async def _create_duplicate(self, job_id: str) -> None:
         """Create a different job under an id that exists."""

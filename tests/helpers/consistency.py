@@ -42,7 +42,7 @@ async def _inconsistencies_in(redis: Redis, partition: Partition, names: list[st
     actual = {
         (name, member.decode(), int(score))
         for name in names
-        if name in indexes or name.startswith(partition.key("by_created:"))
+        if name in indexes or name.startswith((partition.key("by_created:"), partition.key("by_priority:")))
         for member, score in await redis.zrange(name, 0, -1, withscores=True)
     }
     queues = {name.decode() for name in await redis.smembers(partition.queue_names)}
@@ -85,12 +85,18 @@ def _expected_entries(partition: Partition, job_id: str, job: dict[str, str], de
     queue, created = job["queue"], parse_timestamp(job["created_at"])
     labels = msgspec.json.decode(job.get("labels", "{}"))
     tags = [*tags_of(job.get("slate_id"), job.get("correlation_id"), labels)]
-    is_delayed = job["status"] == "pending" and f"{queue}:{job_id}" in delayed
-    yield partition.by_created(queue, "delayed" if is_delayed else job["status"]), job_id, created
+    state, priority = job["status"], int(job.get("priority", 0))
+    if state == "pending" and f"{queue}:{job_id}" in delayed:
+        state = "delayed"
+        yield partition.delays, f"{queue}:{job_id}", parse_timestamp(job["available_at"])
+    elif state == "pending" and priority:
+        state = "prioritized"
+        yield partition.by_priority(queue), job_id, created - priority * 1_000_000
+    elif state == "running" and "lease_expires_at" not in job:
+        state = "unleased"
+    yield partition.by_created(queue, state), job_id, created
     yield partition.by_expiry, f"{job_id}|{created}|{queue}|{','.join(tags)}", _millis(job["expires_at"])
     yield from ((partition.tags, f"{tag}:{created:016}:{job_id}", 0) for tag in tags)
-    if is_delayed:
-        yield partition.delays, f"{queue}:{job_id}", parse_timestamp(job["available_at"])
     for kind in ("run", "start"):
         if (deadline := job.get(f"{kind}_deadline_at")) is not None:
             yield partition.timers, f"{kind}:{queue}:{job_id}", _millis(deadline)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 #: Seconds for which the service keeps a job after its last change, by default.
 SERVICE_RETENTION = 7 * 86400
 FINAL_STATUSES = {"completed", "failed", "cancelled"}
+STATUSES = {"pending", "running", *FINAL_STATUSES}
 TRANSITIONS = {"pending": {"running", "failed", "cancelled"}, "running": {"running", *FINAL_STATUSES}}
 
 
@@ -27,7 +28,7 @@ class ModelJob:
     queue: str
     input_params: Any
     max_attempts: int
-    #: Claims take jobs in this order.
+    #: Claims take jobs of equal priority in this order.
     creation_order: int
     status: str = "pending"
     revision: int = 1
@@ -40,7 +41,7 @@ class ModelJob:
     is_leased: bool = False
     has_worker: bool = False
     cancel_requested: bool = False
-    #: The other fields of its creation: labels, retention, time-outs.
+    #: The other fields of its creation: labels, priority, retention, time-outs.
     options: dict[str, Any] = field(default_factory=dict)
     #: The settings of its queue.
     settings: dict[str, Any] = field(default_factory=dict)
@@ -55,6 +56,11 @@ class ModelJob:
     before_retries: set[str] = field(default_factory=set)
     #: The content of the creation.
     created_with: Any = None
+
+    @property
+    def claim_order(self) -> tuple[int, int]:
+        """Claims give the job with the smallest one first: a priority counts hours, and all jobs are younger."""
+        return -self.options.get("priority", 0), self.creation_order
 
     def differences(self, record: dict[str, Any]) -> list[str]:
         """Return the fields of a record that differ from this job."""
@@ -72,6 +78,7 @@ class ModelJob:
             "progress": self.progress,
             "labels": self.options.get("labels"),
             "retention_seconds": self.options.get("retention_seconds"),
+            "priority": self.options.get("priority") or None,
         }
         wrong = [
             f"{name} is {record.get(name)!r}, not {value!r}"
@@ -187,12 +194,12 @@ class ReferenceModel:
             job.apply("cancelled")
         return Expected(_cancel_status(job), job=job)
 
-    def retry(self, job_id: str, max_attempts: int | None, key: str | None, if_match: int | None) -> Expected:
+    def retry(self, job_id: str, body: dict[str, Any], key: str | None, if_match: int | None) -> Expected:
         """Make a failed or cancelled job pending again."""
         job = self.jobs.get(job_id)
         if job is None or (key, job_id) in self.last_changes:
             return Expected(404, "job-not-found")
-        request = ("retry", max_attempts)
+        request = ("retry", body)
         if replay := _replay(job, key, request):
             return replay
         if if_match not in (None, job.revision):
@@ -204,7 +211,9 @@ class ReferenceModel:
         job.apply("pending", progress=None)
         job.failures, job.error_message, job.token, job.cancel_requested = 0, None, None, False
         job.has_started = False
-        job.max_attempts = max_attempts or job.max_attempts
+        job.max_attempts = body.get("max_attempts", job.max_attempts)
+        if "priority" in body:
+            job.options = job.options | {"priority": body["priority"]}
         job.last_change = job.last_retry = None if key is None else (key, request)
         return Expected(200, job=job)
 
@@ -236,7 +245,7 @@ class ReferenceModel:
                 return Expected(200, job=claimed)
         open_queues = set(filter(self.accepts_claims, queues))
         due = [job for job in self.jobs.values() if job.status == "pending" and job.queue in open_queues]
-        job = min(due, key=lambda job: job.creation_order, default=None)
+        job = min(due, key=lambda job: job.claim_order, default=None)
         if job is not None:
             job.apply("running")
             job.is_leased = job.has_worker = True
@@ -259,7 +268,16 @@ class ReferenceModel:
             settings[name] = given
             if given in (None, {}):
                 del settings[name]
-        return {"queue": queue, "paused": False} | settings
+        return self.queue(queue)
+
+    def queue(self, queue: str) -> dict[str, Any]:
+        """Return the expected record of a queue."""
+        settings, jobs = self.settings.get(queue, {}), [job for job in self.jobs.values() if job.queue == queue]
+        statuses = {status: [job.status for job in jobs].count(status) for status in STATUSES}
+        due = 0 if settings.get("paused") else statuses["pending"]
+        leased = sum(job.is_leased for job in jobs)
+        figures = {"delayed": 0, "leased": leased, "demand": due + statuses["running"]}
+        return {"queue": queue, "paused": False, "statuses": statuses} | settings | figures
 
     def accepts_claims(self, queue: str) -> bool:
         """Return whether a queue is not paused and is below its maximum of running jobs."""

@@ -1,7 +1,7 @@
 """Every operation of the library on one job, the state that it needs, and a look at all keys."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -11,6 +11,7 @@ from redis.asyncio import ConnectionPool, Redis
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import JobFilter, Progress
 from service.domain.rate_limits import RateLimit
+from service.domain.states import FINAL_STATUSES
 from service.domain.timestamps import format_timestamp
 from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
@@ -25,8 +26,11 @@ WEEK: Final = timedelta(days=7)
 LIMIT: Final = RateLimit(1000, 86_400)
 #: Both time-outs of a job.
 TIMEOUTS: Final = {"run_timeout_seconds": 60, "start_timeout_seconds": 60}
-#: All states of an index.
-STATES: Final = ("pending", "delayed", "running", "completed", "failed", "cancelled")
+#: The fields with which a job is created in a state.
+_OPTIONS_OF_STATES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "delayed": {"delay_seconds": 60},
+    "prioritized": {"priority": 10},
+}
 
 
 class Store:
@@ -108,13 +112,13 @@ class Store:
                 await self.end_timeout(kind, job_id)
 
     async def bring_to(self, state: str, job_id: str, **options: Any) -> None:
-        """Create a job and bring it to a state of an index; `leased` is running with a lease."""
-        if state == "leased":
+        """Create a job and bring it to a state of an index."""
+        if state == "running":
             return await self.lease(job_id, **options)
-        await self.create(job_id, **{**options, **({"delay_seconds": 60} if state == "delayed" else {})})
-        if state in {"running", "completed", "failed"}:
+        await self.create(job_id, **{**options, **_OPTIONS_OF_STATES.get(state, {})})
+        if state in {"unleased", "completed", "failed"}:
             await self.jobs.update_job_status(job_id, "running")
-        if state in {"completed", "failed", "cancelled"}:
+        if state in FINAL_STATUSES:
             await self.jobs.update_job_status(job_id, state)
         return None
 
@@ -135,9 +139,13 @@ def _state(state: str, **options: Any) -> Callable[[Store, str], Awaitable[None]
     return lambda store, job_id: store.bring_to(state, job_id, **options)
 
 
-async def _delay_over(store: Store, job_id: str) -> None:
-    await store.bring_to("delayed", job_id)
+async def _delay_over(store: Store, job_id: str, **options: Any) -> None:
+    await store.bring_to("delayed", job_id, **options)
     await store.end_delay(job_id)
+
+
+def _prioritized_delay_over(store: Store, job_id: str) -> Awaitable[None]:
+    return _delay_over(store, job_id, priority=9)
 
 
 async def _pending_in_limited_queue(store: Store, job_id: str) -> None:
@@ -186,8 +194,15 @@ def _release(**values: Any) -> Callable[[Store, str], Awaitable[Any]]:
     )
 
 
-async def _is_pending(store: Store, job_id: str) -> bool:
-    index = store.home(job_id).by_created(job_id, "pending")
+def _is_pending(store: Store, job_id: str) -> Awaitable[bool]:
+    return _is_in(store, store.home(job_id).by_created(job_id, "pending"), job_id)
+
+
+def _is_prioritized(store: Store, job_id: str) -> Awaitable[bool]:
+    return _is_in(store, store.home(job_id).by_priority(job_id), job_id)
+
+
+async def _is_in(store: Store, index: str, job_id: str) -> bool:
     is_ours = await store.redis.type(index) == b"zset"
     return is_ours and await store.redis.zscore(index, job_id) is not None
 
@@ -230,55 +245,66 @@ def _list(**filters: Any) -> Callable[[Store, str], Awaitable[Any]]:
 OPERATIONS: Final = {
     "create": Operation(lambda store, job_id: store.jobs.create_job(job_id, 1, queue=job_id)),
     "create delayed": Operation(lambda store, job_id: store.jobs.create_job(job_id, 1, queue=job_id, delay_seconds=60)),
+    "create with a priority": Operation(
+        lambda store, job_id: store.jobs.create_job(job_id, 1, queue=job_id, priority=9)
+    ),
     "create tagged": Operation(lambda store, job_id: store.create(job_id)),
     "create with time-outs": Operation(
         lambda store, job_id: store.jobs.create_job(job_id, 1, queue=job_id, **TIMEOUTS)
     ),
     "claim": Operation(_claim, _state("pending"), _is_claimed),
     "claim with time-outs": Operation(_claim, _state("pending", **TIMEOUTS), _is_claimed),
+    "claim of a prioritized job": Operation(_claim, _state("prioritized"), _is_claimed),
     "claim after a delay": Operation(_claim, _delay_over, _is_claimed),
     "claim from a limited queue": Operation(_claim, _pending_in_limited_queue, _is_claimed),
     "heartbeat": Operation(
-        lambda store, job_id: store.leases.heartbeat(job_id, store.tokens[job_id]), _state("leased")
+        lambda store, job_id: store.leases.heartbeat(job_id, store.tokens[job_id]), _state("running")
     ),
     "heartbeat with progress": Operation(
         lambda store, job_id: store.leases.heartbeat(job_id, store.tokens[job_id], progress=Progress(1)),
-        _state("leased"),
+        _state("running"),
     ),
     "heartbeat that extends the retention": Operation(
-        lambda store, job_id: store.longer_leases.heartbeat(job_id, store.tokens[job_id]), _state("leased")
+        lambda store, job_id: store.longer_leases.heartbeat(job_id, store.tokens[job_id]), _state("running")
     ),
-    "complete with a run time-out": Operation(_update("completed", result=1), _state("leased", **TIMEOUTS)),
+    "complete with a run time-out": Operation(_update("completed", result=1), _state("running", **TIMEOUTS)),
     "cancel with a start time-out": Operation(_cancel, _state("pending", **TIMEOUTS)),
-    "release with a run time-out": Operation(_release(), _state("leased", **TIMEOUTS)),
+    "release with a run time-out": Operation(_release(), _state("running", **TIMEOUTS)),
     "retry with time-outs": Operation(_retry(), _state("failed", **TIMEOUTS)),
-    "progress": Operation(_update("running", progress=Progress(1)), _state("leased")),
-    "complete": Operation(_update("completed"), _state("leased")),
-    "fail": Operation(_update("failed"), _state("leased")),
+    "progress": Operation(_update("running", progress=Progress(1)), _state("running")),
+    "complete": Operation(_update("completed"), _state("running")),
+    "fail": Operation(_update("failed"), _state("running")),
     "start without a lease": Operation(_update("running"), _state("pending")),
-    "complete without a lease": Operation(_update("completed"), _state("running")),
+    "complete without a lease": Operation(_update("completed"), _state("unleased")),
     "retry": Operation(_retry(), _state("failed")),
+    "retry with a priority": Operation(_retry(priority=9), _state("failed")),
     "retry later": Operation(_retry(delay_seconds=60, max_attempts=3), _state("cancelled")),
     "cancel": Operation(_cancel, _state("pending")),
+    "cancel prioritized": Operation(_cancel, _state("prioritized")),
     "cancel delayed": Operation(_cancel, _state("delayed")),
-    "cancel requested": Operation(_cancel, _state("leased")),
-    "release": Operation(_release(), _state("leased")),
+    "cancel requested": Operation(_cancel, _state("running")),
+    "release": Operation(_release(), _state("running")),
     "release after a failure": Operation(_release(error="why"), _retriable),
     "delete": Operation(
         lambda store, job_id: store.jobs.delete_job(job_id, change_id=f"change-{job_id}"), _state("completed")
     ),
     "reap": Operation(lambda store, _: store.leases.reap(), _lease_over, _is_reaped, is_for_all=True),
-    "run time-out": _time_out_of("run", "leased"),
-    "run time-out without a lease": _time_out_of("run", "running"),
+    "run time-out": _time_out_of("run", "running"),
+    "run time-out without a lease": _time_out_of("run", "unleased"),
     "start time-out": _time_out_of("start", "pending"),
     "end delays": Operation(lambda store, _: store.leases.end_delays(), _delay_over, _is_pending, is_for_all=True),
+    "end delays of prioritized jobs": Operation(
+        lambda store, _: store.leases.end_delays(), _prioritized_delay_over, _is_prioritized, is_for_all=True
+    ),
+    "sweep of prioritized": _sweep_of("prioritized"),
     "sweep of pending": _sweep_of("pending"),
     "sweep of delayed": _sweep_of("delayed"),
-    "sweep of leased": _sweep_of("leased"),
+    "sweep of running": _sweep_of("running"),
     "sweep of pending with time-outs": _sweep_of("pending", **TIMEOUTS),
-    "sweep of leased with time-outs": _sweep_of("leased", **TIMEOUTS),
+    "sweep of running with time-outs": _sweep_of("running", **TIMEOUTS),
     "sweep of completed": _sweep_of("completed"),
-    "count of running": Operation(lambda store, _: store.jobs.get_running_job_count(), _state("running")),
+    "count of running": Operation(lambda store, _: store.jobs.get_running_job_count(), _state("unleased")),
+    "read of a queue": Operation(lambda store, job_id: store.queues.get_queue(job_id), _state("pending")),
     "stats": Operation(lambda store, _: store.jobs.get_stats(), _state("pending")),
     "list": Operation(_list(), _state("pending")),
     "list of a slate": Operation(_list(slate_id="s"), _state("pending")),

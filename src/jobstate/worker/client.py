@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class ClaimRequest:
-    """A request for the oldest due jobs of some queues, under one idempotency key."""
+    """A request for the first due jobs of some queues, under one idempotency key."""
 
     #: Whether it was sent without a response. The service may then have assigned jobs.
     is_unanswered = False
@@ -111,7 +111,7 @@ class WorkerClient:
         self._outage = Outage()
 
     def new_claim(self, max_jobs: int) -> ClaimRequest:
-        """Return a request for the oldest due jobs of the worker's queues, at most `max_jobs`."""
+        """Return a request for the first due jobs of the worker's queues, at most `max_jobs`."""
         return ClaimRequest(self.queues, self._worker, self.lease_seconds, min(max_jobs, MAX_CLAIMED))
 
     async def claim(self, claim_request: ClaimRequest, wait_seconds: int) -> tuple[Claim, ...]:

@@ -100,6 +100,9 @@ class RetryJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[int, constraints.MAX_ATTEMPTS.meta("New `max_attempts`; by default those of the job")] | UnsetType
     ) = UNSET
     delay_seconds: Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
+    priority: Annotated[int, constraints.PRIORITY.meta("New `priority`; by default that of the job")] | UnsetType = (
+        UNSET
+    )
     run_timeout_seconds: (
         Annotated[int, constraints.RUN_TIMEOUT_SECONDS.meta("New `run_timeout_seconds`; by default those of the job")]
         | UnsetType
@@ -178,7 +181,7 @@ class StartDrain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ClaimList(Struct, frozen=True):
-    """Claimed jobs, oldest first."""
+    """Claimed jobs, in the order of claims."""
 
     items: Annotated[list[Claim], description("The jobs, each with its lease")]
 

@@ -67,6 +67,7 @@ class NewJob(Struct, frozen=True, kw_only=True):
     max_attempts: Annotated[int, constraints.MAX_ATTEMPTS.meta("The failed attempts after which the job is failed")] = 1
     retry_delay_seconds: Annotated[int, constraints.RETRY_DELAY_SECONDS.meta(constraints.RETRY_DELAY_MEANING)] = 0
     delay_seconds: Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
+    priority: Annotated[int, constraints.PRIORITY.meta(constraints.PRIORITY_MEANING)] = 0
     run_timeout_seconds: RunTimeout | UnsetType = UNSET
     start_timeout_seconds: StartTimeout | UnsetType = UNSET
     retention_seconds: RetentionSeconds | UnsetType = UNSET
@@ -96,6 +97,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures: Annotated[int, count_meta("How many attempts failed or lost their lease by expiry")]
     max_attempts: Annotated[int, count_meta("How many failures make the job `failed`", 1)]
     retry_delay_seconds: Annotated[int, count_meta(constraints.RETRY_DELAY_MEANING)]
+    priority: Annotated[int, count_meta(f"{constraints.PRIORITY_MEANING}; absent: 0", constraints.PRIORITY.minimum)] = 0
     available_at: AvailableAt | None = None
     start_timeout_seconds: (
         Annotated[int, count_meta("Seconds from when it is due to its first start; it fails after that", 1)] | None
@@ -123,6 +125,11 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def version(self) -> str:
         """The version of the record: `<created µs>-<revision>`, with the suffix `-stale` while the job is stale."""
         return f"{parse_timestamp(self.created_at)}-{self.revision}{'-stale' if self.stale else ''}"
+
+    @property
+    def claim_order(self) -> int:
+        """The creation time less the priority (µs since 1970). Claims give the job with the smallest one first."""
+        return parse_timestamp(self.created_at) - self.priority * 1_000_000
 
     @property
     def is_final(self) -> bool:
@@ -201,6 +208,15 @@ class Queue(Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_running: MaxRunning | None = None
     retention_seconds: Annotated[Retention, description("How long its jobs are kept after their end")] | None = None
     statuses: Annotated[dict[Status, int], description("Its jobs by status; statuses may be added")]
+    delayed: Annotated[int, count_meta("Pending jobs whose delay is not over")]
+    leased: Annotated[int, count_meta("Running jobs under a lease")]
+    demand: Annotated[
+        int, count_meta("Running jobs, and unless it is paused the due ones: by this number workers can be scaled")
+    ]
+    oldest_due_seconds: (
+        Annotated[int, count_meta("For how long the next job to be claimed has been due; absent without due jobs")]
+        | None
+    ) = None
 
 
 class OldestJob(Struct, frozen=True):

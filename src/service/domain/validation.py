@@ -80,10 +80,13 @@ def change_fields(
     }
 
 
-def retry_fields(max_attempts: int | None, run_timeout_seconds: int | None) -> dict[str, FieldValue]:
+def retry_fields(
+    max_attempts: int | None, priority: int | None, run_timeout_seconds: int | None
+) -> dict[str, FieldValue]:
     """Return the stored fields that a retry sets, `None` for absent ones. Raises `InvalidValue` naming a wrong one."""
     return {
         "max_attempts": _optional(constraints.MAX_ATTEMPTS, "max_attempts", max_attempts),
+        "priority": _optional(constraints.PRIORITY, "priority", priority),
         "run_timeout_seconds": _optional(constraints.RUN_TIMEOUT_SECONDS, "run_timeout_seconds", run_timeout_seconds),
     }
 

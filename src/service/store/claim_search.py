@@ -1,4 +1,4 @@
-"""Claims over several partitions: a look says where the oldest jobs are, and scripts claim them there."""
+"""Claims over several partitions: a look says where the first jobs are, and scripts claim them there."""
 
 import itertools
 import re
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 class ClaimSearch:
-    """Claims the oldest due jobs of all partitions, one script in each partition that has some of them."""
+    """Claims the first due jobs of all partitions, one script in each partition that has some of them."""
 
     def __init__(self, client: StoreClient, script: ClaimScript, looker: Looker) -> None:
         self._client = client
@@ -42,7 +42,7 @@ class ClaimSearch:
         self._gates = Gates(client)
 
     async def claim(self, request: ClaimRequest) -> tuple[list[Claim], float | None]:
-        """Return claims, oldest first, or none with the seconds until the next delay is over (`None` without delays).
+        """Return claims in their order, or none with the seconds until the next delay is over (`None` without delays).
 
         A claim with a key first looks where it has looked before. Its plans have numbers: a plan claims at most once in
         each partition, and a new one is made only when the one before has given nothing in all of its partitions. So
@@ -59,7 +59,7 @@ class ClaimSearch:
             async with self._gates.hold(gates or ()) as counts:
                 claims, refusal = await self._follow(plan, request, number, counts)
             if claims:
-                return sorted(claims, key=lambda claim: claim.job.created_at), None
+                return sorted(claims, key=lambda claim: claim.job.claim_order), None
             refused = refusal or refused
             if refusal and request.is_keyed and not await self._is_over(plan, request, number):
                 break
@@ -157,7 +157,7 @@ class ClaimSearch:
 
 
 def _plan(share: Share, count: int) -> list[Step]:
-    """Return the partitions of the heads of a share, that with the oldest head first.
+    """Return the partitions of the heads of a share, that with the first head first.
 
     Where fewer heads were seen than wanted, the partitions that may have more get the rest.
     """

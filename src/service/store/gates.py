@@ -14,7 +14,7 @@ from service.domain.errors import JobStateError, StoreCorrupt
 from service.store import scripts
 from service.store.client import StoreClient
 from service.store.fingerprints import new_change_id
-from service.store.partition import Partition
+from service.store.partition import RUNNING_STATES, Partition
 
 #: How long a gate is taken (ms), if the process that holds it ends meanwhile.
 GATE_TTL_MS: Final = 10_000
@@ -52,12 +52,15 @@ class Counts:
         if not self.queues:
             return {}
         others = [one for one in self._client.partitions if one is not partition]
-        commands = [["ZCARD", one.by_created(queue, "running")] for queue in self.queues for one in others]
+        lists = [one.by_created(queue, state) for queue in self.queues for one in others for state in RUNNING_STATES]
         until = self._client.time_of(partition) + int((self.until - time.monotonic()) * 1e6)
-        replies = await self._client.read(*commands, isolate_errors=True, name="count_running")
+        replies = await self._client.read(
+            *(["ZCARD", name] for name in lists), isolate_errors=True, name="count_running"
+        )
         facts = {":until": until}
         for queue in self.queues:
-            numbers, replies = replies[: len(others)], replies[len(others) :]
+            count = len(others) * len(RUNNING_STATES)
+            numbers, replies = replies[:count], replies[count:]
             if unreadable := [one for one in numbers if isinstance(one, StoreCorrupt)]:
                 self.refusal = unreadable[0]
             else:

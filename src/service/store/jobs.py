@@ -102,7 +102,7 @@ class JobStateManager(JobReader):
         partition = self._client.partition_of(job_id)
         args = [job_id, request, new_request_id(), self._ttl, delay, fields["queue"], fields["slate_id"] or ""]
         args += [",".join(tags_of(slate_id, its_id, labels)), self._client.partitions.size, partition.number]
-        args.append((new_job.start_timeout_seconds or 0) * 1000)
+        args += [(new_job.start_timeout_seconds or 0) * 1000, new_job.priority]
         args += field_args({name: value for name, value in fields.items() if name not in {"queue", "slate_id"}})
         word, *reply = await self._client.run_script(scripts.CREATE, partition, args, [partition.job(job_id)])
         if word == "DRAINING":
@@ -165,20 +165,21 @@ class JobStateManager(JobReader):
         *,
         max_attempts: int | None = None,
         delay_seconds: int = 0,
+        priority: int | None = None,
         run_timeout_seconds: int | None = None,
         change_id: str | None = None,
         if_match: Collection[str] = (),
     ) -> Job:
         """Make a failed or cancelled job pending again, with all its attempts left, and return it.
 
-        It gets new `max_attempts` and `run_timeout_seconds` where they are given, and may be claimed after
-        `delay_seconds`. A start time-out counts anew. Its `attempt` counts on; `result`, error, progress and lease are
-        removed. `change_id` and `if_match` work as in `update_job_status`;
-        a `change_id` is known until the next retry. Raises `InvalidValue`, `JobNotFound`, `IdempotencyKeyReused`,
+        It gets a new `max_attempts`, `priority` and `run_timeout_seconds` where they are given, and may be claimed
+        after `delay_seconds`. A start time-out counts anew. Its `attempt` counts on; `result`, error, progress and
+        lease are removed. `change_id` and `if_match` work as in `update_job_status`; a `change_id` is known until the
+        next retry. Raises `InvalidValue`, `JobNotFound`, `IdempotencyKeyReused`,
         `PreconditionFailed` or `IllegalTransition`.
         """
         constraints.DELAY_SECONDS.validate("delay_seconds", delay_seconds)
-        fields = validation.retry_fields(max_attempts, run_timeout_seconds)
+        fields = validation.retry_fields(max_attempts, priority, run_timeout_seconds)
         request = digest("retry", {**fields, "delay_seconds": delay_seconds}, {"delay_seconds": 0})
         args = [change_id_for(change_id), request, self._ttl, delay_seconds * 1_000_000]
         args += [_join_versions(if_match), DELETION_RECORD_TTL_MS]

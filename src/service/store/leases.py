@@ -86,10 +86,11 @@ class LeaseManager:
         lease_seconds: int = constraints.DEFAULT_LEASE_SECONDS,
         claim_key: str | None = None,
     ) -> Claim | None:
-        """Give the oldest due job of `queues` (1 to 100) to `worker`, and return it with its lease.
+        """Give the first due job of `queues` (1 to 100) to `worker`, and return it with its lease.
 
-        Returns `None` if there is none. A queue that is paused, or at its `max_running`, gives no jobs. With several
-        partitions a claim that comes alone gets the oldest job, and each of many at once one near the oldest.
+        The first job is that with the smallest `Job.claim_order`. Returns `None` if there is none. A queue that is
+        paused, or at its `max_running`, gives no jobs. With several partitions a claim that comes alone gets the first
+        job, and each of many at once one near the first.
 
         A retry with the same `claim_key` gets the same job, as long as its lease has not been reaped. The claim is
         remembered for `lease_seconds` and a minute. Raises `IdempotencyKeyReused` if the key came with another
@@ -107,10 +108,10 @@ class LeaseManager:
         lease_seconds: int = constraints.DEFAULT_LEASE_SECONDS,
         claim_key: str | None = None,
     ) -> list[Claim]:
-        """Give the oldest due jobs of `queues` to `worker`, at most `max_jobs` (1 to 100), each under its own lease.
+        """Give the first due jobs of `queues` to `worker`, at most `max_jobs` (1 to 100), each under its own lease.
 
-        Returns them oldest first, and an empty list if there is none. They end before `MAX_CLAIM_BYTES` of records; a
-        larger job is claimed alone. With several partitions they are nearly the oldest ones.
+        They come in the order of claims, as `claim_job` has it; the list is empty if there is none. They end before
+        `MAX_CLAIM_BYTES` of records; a larger job is claimed alone. With several partitions they are nearly the first.
 
         A retry with the same `claim_key` gets those of the jobs whose leases are still held. If there are none, it is a
         new claim. Raises the errors of `claim_job`: `IdempotencyKeyReused` also if the key came with another

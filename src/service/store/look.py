@@ -14,7 +14,7 @@ from service.domain import errors
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT, budget, gather
 from service.store.delays import end_delays
-from service.store.partition import Partition
+from service.store.partition import RUNNING_STATES, Partition
 from service.store.queue_settings import QueueSettings
 from service.store.records import time_reply_to_micros
 
@@ -27,8 +27,8 @@ Place = tuple[int, str]
 class Head(NamedTuple):
     """An entry at the head of a queue in one partition."""
 
-    #: Creation time (µs); infinite for a list that cannot be read.
-    created: float
+    #: The place in the order of claims (µs); infinite for a list that cannot be read.
+    order: float
     partition: Partition
     queue: str
 
@@ -41,7 +41,7 @@ class Head(NamedTuple):
 class Look(NamedTuple):
     """What a look has found."""
 
-    #: Of the queues that are neither paused nor at their `max_running`; oldest first.
+    #: Of the queues that are neither paused nor at their `max_running`; in the order of claims.
     heads: list[Head]
     #: Queues with `max_running`.
     capped: frozenset[str]
@@ -84,7 +84,7 @@ class Looker:
     async def look(
         self, queues: Collection[str], max_jobs: int, tried: Collection[Place] = (), *, insists: bool = False
     ) -> Share:
-        """Return up to `max_jobs` heads of `queues`, without the places `tried`: the oldest that no claim got.
+        """Return up to `max_jobs` heads of `queues`, without the places `tried`: the first ones that no claim got.
 
         A claim that `insists` also gets heads of other claims. Raises the errors of `StoreClient.read`, and
         `StoreTimeout` after the time left to the request.
@@ -142,9 +142,9 @@ class Looker:
         commands = [["HMGET", first.meta, "drain"], ["HMGET", first.queues, *queues], *(["TIME"] for _ in clocks)]
         for one in partitions:
             commands.append(["ZRANGE", one.delays, "0", "0", "WITHSCORES"])
-            commands += (["ZCARD", one.by_created(queue, "running")] for queue in counted)
-            stop = str(depth - 1)
-            commands += (["ZRANGE", one.by_created(queue, "pending"), "0", stop, "WITHSCORES"] for queue in queues)
+            commands += (["ZCARD", one.by_created(queue, state)] for queue in counted for state in RUNNING_STATES)
+            lists = (name for queue in queues for name in (one.by_created(queue, "pending"), one.by_priority(queue)))
+            commands += (["ZRANGE", name, "0", str(depth - 1), "WITHSCORES"] for name in lists)
         options: Any = {"isolate_errors": True, "is_partial": True, "name": "look", "at": clocks}
         replies = iter(await self._client.read(*commands, **options))
         [drain], settings = _checked(next(replies), first.meta), _checked(next(replies), first.queues)
@@ -181,8 +181,8 @@ class _PartitionReplies(NamedTuple):
     next_delay: float | None
     #: Running jobs of each queue that is counted.
     running: list[int]
-    #: Creation times of the pending jobs of each queue.
-    pending: list[list[float]]
+    #: The places of the due jobs of each queue in the order of claims.
+    due: list[list[float]]
 
     @classmethod
     def take(cls, replies: Iterator[Any], counted: int, queues: int) -> "_PartitionReplies":
@@ -190,18 +190,21 @@ class _PartitionReplies(NamedTuple):
 
         Those of a list of delays, too: it may hold jobs that are due.
         """
-        delays, running = next(replies), [*itertools.islice(replies, counted)]
+        delays = next(replies)
+        running = [tuple(itertools.islice(replies, len(RUNNING_STATES))) for _ in range(counted)]
+        lists = [tuple(itertools.islice(replies, 2)) for _ in range(queues)]
         if isinstance(delays, errors.StoreUnavailable):  # the node is away
-            return cls(None, [0] * counted, [[] for _ in itertools.islice(replies, queues)])
+            return cls(None, [0] * counted, [[] for _ in lists])
         unknown = [math.inf] if isinstance(delays, Exception) else []
         return cls(
             None if unknown or not delays else delays[0][1],
-            [0 if isinstance(number, Exception) else number for number in running],
-            [
-                [math.inf] if isinstance(entries, Exception) else [*(created for _, created in entries), *unknown]
-                for entries in itertools.islice(replies, queues)
-            ],
+            [sum(number for number in numbers if not isinstance(number, Exception)) for numbers in running],
+            [sorted([*itertools.chain(*map(_orders, pair)), *unknown]) for pair in lists],
         )
+
+
+def _orders(entries: Any) -> list[float]:
+    return [math.inf] if isinstance(entries, Exception) else [order for _, order in entries]
 
 
 def _heads(
@@ -213,12 +216,12 @@ def _heads(
 ) -> tuple[list[Head], frozenset[Place]]:
     heads, deep = [], []
     for partition, reply in zip(partitions, replies, strict=True):
-        for queue, created in zip(queues, reply.pending, strict=True):
+        for queue, orders in zip(queues, reply.due, strict=True):
             if limits[queue] > 0:
-                heads += [Head(score, partition, queue) for score in created]
-                if len(created) >= depth:
+                heads += [Head(order, partition, queue) for order in orders[:depth]]
+                if len(orders) >= depth:
                     deep.append((partition.number, queue))
-    return sorted(heads, key=lambda head: (head.created, head.place)), frozenset(deep)
+    return sorted(heads, key=lambda head: (head.order, head.place)), frozenset(deep)
 
 
 def _drain_end(text: bytes | None) -> int:
@@ -246,7 +249,7 @@ def _fail(waiting: Sequence[_Waiting], error: Exception) -> None:
 
 
 def _assign(waiting: Sequence[_Waiting], look: Look) -> None:
-    """Give the heads to the claims: to each, in their order, the oldest ones that are left."""
+    """Give the heads to the claims: to each, in their order, the first ones that are left."""
     taken: set[int] = set()
     begin: dict[frozenset[str], int] = {}  # all heads of these queues before it are taken
     for one in waiting:

@@ -1,10 +1,11 @@
 """The names of all Redis keys.
 
-`lua/lib/common.lua` builds the same names; a test compares the two. Nothing else knows how a name is built. The
-*state* of a job in the indexes is its status, or `delayed` for a pending job whose delay has not ended.
+`lua/lib/common.lua` builds the same names; a test compares the two. Nothing else knows how a name is built.
 """
 
 from typing import Final
+
+from service.domain.states import Status
 
 #: The root of the only partition.
 ROOT: Final = "jobs:"
@@ -12,10 +13,21 @@ ROOT: Final = "jobs:"
 COMMON_ROOT: Final = "{p0}:"
 #: Keys under a root, by the first part of their names, with their Redis types.
 TYPES: Final = {
-    **dict.fromkeys(("by_created", "by_expiry", "tags", "delays", "timers", "leases", "deletions"), "zset"),
+    **dict.fromkeys(
+        ("by_created", "by_priority", "by_expiry", "tags", "delays", "timers", "leases", "deletions"), "zset"
+    ),
     **dict.fromkeys(("claim", "aim", "gate", "rate_limit", "version", "partitions", "fsync"), "string"),
     **{"meta": "hash", "queues": "hash", "queue_names": "set", "events": "stream"},
 }
+#: The *states* of jobs in the indexes, and the status of the jobs in each. A pending job is `delayed` until its delay
+#: is over, then `prioritized` if it has a priority. A running job without a lease is `unleased`. All others are in the
+#: state of their status.
+STATUS_OF_STATE: Final = {
+    **{status.value: status for status in Status},
+    **{"delayed": Status.PENDING, "prioritized": Status.PENDING, "unleased": Status.RUNNING},
+}
+#: The states of running jobs.
+RUNNING_STATES: Final = tuple(state for state, status in STATUS_OF_STATE.items() if status is Status.RUNNING)
 #: Those that expire by themselves. All others never do: the sweep empties the indexes.
 EXPIRING: Final = frozenset({"claim", "aim", "gate", "rate_limit", "fsync", "deletions"})
 
@@ -68,6 +80,10 @@ class Partition:
     def by_created(self, queue: str, state: str) -> str:
         """Sorted set: job id → creation time (µs). Serves lists (newest first), claims (oldest first) and counts."""
         return self.key("by_created", queue, state)
+
+    def by_priority(self, queue: str) -> str:
+        """Sorted set: id of a prioritized job → creation time less priority (µs). Serves claims, smallest first."""
+        return self.key("by_priority", queue)
 
     def claim(self, claim_id: str) -> str:
         """String: request digest, then job ids and lease tokens of a claim, so that a retry gets the same jobs.

@@ -1,6 +1,5 @@
 """Reads: single jobs, pages, batches and counts."""
 
-import time
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -12,21 +11,16 @@ from service.domain.store_health import StoreHealth
 from service.domain.timestamps import format_timestamp
 from service.store import listing, scripts
 from service.store.client import StoreClient
-from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.health import read_store_health
 from service.store.history import history_from
+from service.store.job_counts import count_jobs
 from service.store.listing import Listing
-from service.store.partition import Partition
+from service.store.partition import STATUS_OF_STATE
 from service.store.records import FIELDS, decode_job, time_reply_to_micros
 from service.store.rows import read_jobs
-from service.store.sweep import sweep_batch
 
 #: How many expired entries at the head of an index are skipped to find its oldest job.
 MAX_EXPIRED_SCAN: Final = 1000
-#: How many expired jobs one run of the script that counts subtracts. It takes 1 ms for them.
-MAX_EXPIRED_COUNT: Final = 200
-#: The status of the jobs in each state.
-_STATUSES: Final = {**{status.value: status for status in Status}, "delayed": Status.PENDING}
 
 
 class JobReader:
@@ -116,33 +110,31 @@ class JobReader:
 
     async def get_running_job_count(self, *, leased: bool | None = None) -> int:
         """Return how many jobs are running: all, or only those with (`True`) or without (`False`) a live lease."""
-        _, live_leases, _, counts = await self._counts(Status.RUNNING)
-        running = sum(count for _, _, count in counts)
+        counts = await count_jobs(self._client, Status.RUNNING)
+        running = sum(count for _, _, count in counts.rows)
         if leased is None:
             return running
-        return live_leases if leased else running - live_leases
+        return counts.live_leases if leased else running - counts.live_leases
 
     async def get_stats(self) -> Stats:
         """Return exact job counts per status and queue, and the oldest pending job.
 
         With several partitions each job is counted once, in a status that it had during the call.
         """
-        now, live_leases, delayed, counts = await self._counts("")
+        counts = await count_jobs(self._client)
         statuses = dict.fromkeys(Status, 0)
         queues: dict[str, dict[Status, int]] = {}
-        for queue, state, count in counts:
-            if (status := _STATUSES.get(state)) is None:  # an entry of another program; `jobstate doctor` reports it
-                continue
-            statuses[status] += count
-            if count:
-                queues.setdefault(queue, dict.fromkeys(Status, 0))[status] += count
+        for queue, state, count in counts.rows:
+            statuses[STATUS_OF_STATE[state]] += count
+            queues.setdefault(queue, dict.fromkeys(Status, 0))[STATUS_OF_STATE[state]] += count
+        leased = counts.live_leases
         return Stats(
-            at=format_timestamp(now),
+            at=format_timestamp(counts.now),
             statuses=statuses,
-            delayed=delayed,
+            delayed=counts.delayed,
             queues=dict(sorted(queues.items())),
-            running=RunningCount(leased=live_leases, unleased=statuses[Status.RUNNING] - live_leases),
-            oldest_pending=await self._oldest(Status.PENDING, "delayed"),
+            running=RunningCount(leased=leased, unleased=statuses[Status.RUNNING] - leased),
+            oldest_pending=await self._oldest(Status.PENDING),
         )
 
     async def get_drain_status(self, until: str | None, *, is_partial: bool = False) -> DrainStatus:
@@ -150,14 +142,14 @@ class JobReader:
 
         With `is_partial`, not all partitions have the drain yet, so the others may still give out jobs.
         """
-        _, leased, _, counts = await self._counts(Status.RUNNING)
+        counts = await count_jobs(self._client, Status.RUNNING)
         return DrainStatus(
             draining=until is not None,
             until=until,
-            running=sum(count for _, _, count in counts),
-            leased=leased,
+            running=sum(count for _, _, count in counts.rows),
+            leased=counts.live_leases,
             oldest=await self._oldest(Status.RUNNING),
-            safe_to_stop=until is not None and leased == 0 and not is_partial,
+            safe_to_stop=until is not None and counts.live_leases == 0 and not is_partial,
         )
 
     async def get_store_health(self) -> list[StoreHealth]:
@@ -171,29 +163,8 @@ class JobReader:
         """Return the key of a job's record."""
         return self._client.partitions.of(job_id).job(job_id)
 
-    async def _counts(self, state: str) -> tuple[int, int, int, list[tuple[str, str, int]]]:
-        """Return the time (µs), the numbers of live leases and delayed jobs, and (queue, state, count) per index.
-
-        An empty `state` counts all states. More than `MAX_EXPIRED_COUNT` expired jobs are swept first.
-        """
-        times, leases, delays, counts = zip(
-            *await self._client.in_all_partitions(lambda partition: self._counts_in(partition, state)), strict=True
-        )
-        return max(times), sum(leases), sum(delays), [count for part in counts for count in part]
-
-    async def _counts_in(self, partition: Partition, state: str) -> tuple[int, int, int, list[tuple[str, str, int]]]:
-        deadline, args = time.monotonic() + REQUEST_TIMEOUT, [state, MAX_EXPIRED_COUNT]
-        while (reply := await self._client.run_script(scripts.COUNT, partition, args))[0] == "MORE":
-            if time.monotonic() > deadline:
-                raise errors.StoreTimeout("Too many jobs have expired at once to count the others; try again later.")
-            await sweep_batch(self._client, partition)
-        _, now, live_leases, delayed, *rows = reply
-        triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
-        counts = [(queue.decode(), counted.decode(), count) for queue, counted, count in triples]
-        return int(now), live_leases, delayed, counts
-
-    async def _oldest(self, *states: str) -> OldestJob | None:
-        replies = await self._client.run_in_all_partitions(scripts.FIND_OLDEST, [MAX_EXPIRED_SCAN, *states])
+    async def _oldest(self, status: Status) -> OldestJob | None:
+        replies = await self._client.run_in_all_partitions(scripts.FIND_OLDEST, [MAX_EXPIRED_SCAN, status])
         found = [reply[1:] for reply in replies if reply[0] == "OLDEST"]
         if not found:
             return None

@@ -17,6 +17,7 @@ from service.store.client import StoreClient
 from service.store.deadlines import gather
 from service.store.partition import Partition
 from service.store.queries import JobReader
+from service.store.queue_figures import QueueFigures, read_figures
 from service.store.queue_settings import DEFAULT_FIELD, QueueSettings, as_arguments, is_usable
 from service.store.records import decode_hash
 from service.store.scripts import Script
@@ -46,11 +47,17 @@ class QueueManager:
         self._jobs = JobReader(client)
 
     async def get_queues(self) -> list[Queue]:
-        """Return the queues that have jobs or settings of their own, sorted by name, with job counts per status."""
-        counts = (await self._jobs.get_stats()).queues
+        """Return the queues that have jobs or settings of their own, sorted by name."""
+        figures = await read_figures(self._client)
         [reply] = await self._client.read(["HGETALL", self._client.partitions.first.queues])
         settings = decode_hash(reply)
-        return [_queue(name, settings.get(name), counts.get(name)) for name in sorted({*counts, *settings})]
+        return [_queue(name, settings.get(name), figures.get(name)) for name in sorted({*figures, *settings})]
+
+    async def get_queue(self, queue: str) -> Queue:
+        """Return a queue, which may have neither jobs nor settings. Raises `InvalidValue`."""
+        constraints.QUEUE.validate("queue", queue)
+        [[settings]] = await self._client.read(["HMGET", self._client.partitions.first.queues, queue])
+        return await self._with_figures(queue, settings)
 
     async def configure_queue(
         self,
@@ -72,7 +79,7 @@ class QueueManager:
         args = [queue, _argument(paused), _argument(max_running), *_retention_arguments(retention_seconds)]
         _, settings = await self._client.run_script(scripts.CONFIGURE_QUEUE, self._client.partitions.first, args)
         await self._in_others(scripts.CONFIGURE_QUEUE, [queue, *as_arguments(settings)])
-        return _queue(queue, settings, (await self._jobs.get_stats()).queues.get(queue))
+        return await self._with_figures(queue, settings)
 
     async def start_drain(self, seconds: int) -> DrainStatus:
         """Stop creating and claiming jobs for `seconds`, and return the drain. Running jobs continue."""
@@ -139,21 +146,28 @@ class QueueManager:
             args = [queue, *as_arguments(wanted or DEFAULT_FIELD)]
             await self._client.run_script(scripts.CONFIGURE_QUEUE, partition, args)
 
+    async def _with_figures(self, queue: str, settings: bytes | None) -> Queue:
+        return _queue(queue, settings, (await read_figures(self._client, queue)).get(queue))
+
     async def _in_others(self, script: Script, args: Sequence[Any]) -> None:
         """Run a script in all partitions but the first."""
         if others := self._client.partitions[1:]:
             await gather(self._client.run_script(script, partition, args) for partition in others)
 
 
-def _queue(name: str, field: bytes | None, statuses: Mapping[Status, int] | None) -> Queue:
-    """Return a queue from its field in `jobs:queues`."""
-    settings = QueueSettings.parse(field)
+def _queue(name: str, field: bytes | None, figures: QueueFigures | None) -> Queue:
+    """Return a queue from its field in `jobs:queues`, and its numbers of jobs."""
+    settings, figures = QueueSettings.parse(field), figures or QueueFigures()
     return Queue(
         queue=name,
         paused=settings.paused,
         max_running=settings.max_running,
         retention_seconds=settings.retention,
-        statuses=dict(statuses or dict.fromkeys(Status, 0)),
+        statuses=figures.statuses,
+        delayed=figures.delayed,
+        leased=figures.leased,
+        demand=figures.statuses[Status.RUNNING] + (0 if settings.paused else figures.due),
+        oldest_due_seconds=figures.oldest_due_seconds,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 _LUA: Final = files(__package__) / "lua"
 #: The libraries. A definition uses only definitions before it.
-_LIBRARIES: Final = ("common", "times", "indexes", "writes", "events", "records", "requests", "transitions")
+_LIBRARIES: Final = ("common", "times", "writes", "indexes", "events", "records", "requests", "transitions")
 #: What names no definition: comments, and keys of tables.
 _IGNORED: Final = re.compile(r"--.*|(?<=[{,])\s*\w+ =(?!=)")
 _NAME: Final = re.compile(r"(?<![\w.:'])[A-Za-z_]\w*")
@@ -104,6 +104,7 @@ DELETE: Final = _load(
 LIST: Final = _load("list", "PAGE", flags="no-writes", acknowledges=False)
 COUNT: Final = _load("count", "COUNTED", "MORE", flags="no-writes", acknowledges=False)
 FIND_OLDEST: Final = _load("find_oldest", "OLDEST", "NONE", flags="no-writes", acknowledges=False)
+FIND_DUE: Final = _load("find_due", "FOUND", flags="no-writes", acknowledges=False)
 SWEEP: Final = _load("sweep", "SWEPT", flags="allow-oom", acknowledges=False)
 WRITE_VERSION: Final = _load("write_version", "VERSION", flags="allow-oom", acknowledges=False)
 #: `allow-oom`, so that reads still work.
@@ -116,5 +117,5 @@ PROBE: Final = _script("probe", f"#!lua flags=allow-oom\n{_read('probe')}")
 
 ALL: Final = (
     *(CREATE, UPDATE, RETRY, CLAIM, AIM, GATE, HEARTBEAT, RELEASE, REAP, TIME_OUT, END_DELAYS, CONFIGURE_QUEUE, DRAIN),
-    *(DELETE, LIST, COUNT, FIND_OLDEST, SWEEP, WRITE_VERSION, RATE_LIMIT, CHECK_JOBS, CHECK_ENTRIES),
+    *(DELETE, LIST, COUNT, FIND_OLDEST, FIND_DUE, SWEEP, WRITE_VERSION, RATE_LIMIT, CHECK_JOBS, CHECK_ENTRIES),
 )

@@ -327,6 +327,8 @@ BODIES: list[tuple[str, bytes, str]] = [
     ("max_attempts", b'{"input_params": 1, "max_attempts": 0}', "an integer from 1 to 1000"),
     ("retry_delay_seconds", b'{"input_params": 1, "retry_delay_seconds": "5"}', "an integer from 0 to 3600"),
     ("delay_seconds", b'{"input_params": 1, "delay_seconds": true}', "an integer from 0"),
+    ("priority", b'{"input_params": 1, "priority": 86401}', "an integer from -86400 to 86400"),
+    ("priority", b'{"input_params": 1, "priority": "high"}', "an integer from -86400 to 86400"),
 ]
 
 
@@ -511,6 +513,7 @@ def test_the_api_document_lists_every_operation(api: httpx.Client) -> None:
         ("post", "/v1/jobs/{job_id}/heartbeat"),
         ("post", "/v1/jobs/{job_id}/release"),
         ("get", "/v1/queues"),
+        ("get", "/v1/queues/{queue}"),
         ("put", "/v1/queues/{queue}"),
         ("post", "/v1/drain"),
         ("get", "/v1/drain"),

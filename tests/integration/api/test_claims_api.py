@@ -18,6 +18,7 @@ from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import NewRedis, RedisServer
 from tests.helpers.service_process import Service
+from tests.integration.api.test_api import invalid
 
 pytestmark = pytest.mark.usefixtures("consistent_store")
 
@@ -180,6 +181,27 @@ def test_null_clears_a_setting_of_a_queue_and_absent_keeps_it(api: httpx.Client)
     assert configured(paused=True, max_running=None) == (True, None)
     assert configured(paused=False) == (False, None)
     assert api.get("/v1/queues").json() == {"items": []}
+
+
+def test_a_queue_shows_its_demand_and_the_end_of_a_delay_without_any_worker(api: httpx.Client) -> None:
+    nothing = api.get("/v1/queues/q")
+    assert nothing.status_code == 200
+    statuses = dict.fromkeys(("pending", "running", "completed", "failed", "cancelled"), 0)
+    assert nothing.json() == {
+        **{"queue": "q", "paused": False, "statuses": statuses, "delayed": 0, "leased": 0, "demand": 0}
+    }
+    api.post("/v1/jobs", json={"job_id": "j", "queue": "q", "input_params": 1, "delay_seconds": 1}).raise_for_status()
+
+    wait_until(lambda: api.get("/v1/queues/q").json()["demand"] == 1, "the end of the delay in the demand")
+
+    queue = api.get("/v1/queues/q").json()
+    assert (queue["delayed"], queue["statuses"]["pending"], "oldest_due_seconds" in queue) == (0, 1, True)
+    assert api.get("/v1/queues").json()["items"][0]["demand"] == 1
+
+
+def test_a_wrong_name_of_a_queue_is_named(api: httpx.Client) -> None:
+    for name in ("a%20b", "x" * 65):
+        assert "1 to 64 characters" in invalid(api.get(f"/v1/queues/{name}"), "queue")["allowed"]
 
 
 def test_a_queue_says_how_long_its_jobs_are_kept(api: httpx.Client) -> None:

@@ -35,6 +35,10 @@ CHANGES = st.fixed_dictionaries(
         "progress": st.fixed_dictionaries({"current": st.integers(0, 2)}),
     },
 )
+#: The body of a retry. A priority of an hour counts more than when a job was created.
+RETRIES = st.fixed_dictionaries(
+    {}, optional={"max_attempts": st.sampled_from([1, 3]), "priority": st.sampled_from([0, 3600, -3600])}
+)
 
 #: The body of a queue's settings; `None` for no body.
 RETENTION = st.sampled_from([None, 60, 7200])
@@ -103,7 +107,7 @@ class Calls(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Create the jobs, the second one with labels, a retention, and time-outs that are never over."""
+        """Create the jobs, the second one with labels, a priority, a retention, and time-outs that are never over."""
         for job in ("j1", "j2"):
             self.create(job, 1, 2, has_options=job == "j2")
 
@@ -113,6 +117,7 @@ class Calls(RuleBasedStateMachine):
         options: dict[str, Any] = {}
         if has_options:
             options = {"start_timeout_seconds": 3600, "run_timeout_seconds": 3600, "retention_seconds": 7200}
+            options["priority"] = 3600
             options["labels"] = {"model": self.name, "job": job}
         expected, is_replay = self.contract.create(job_id, queue, value, max_attempts, options)
         response = self.send("POST", "/v1/jobs", body | options)
@@ -171,14 +176,13 @@ class Calls(RuleBasedStateMachine):
         expected = self.contract.cancel(job_id, key, lease_token, if_match)
         self.holds(self.send("POST", f"/v1/jobs/{job_id}/cancel", None, key, **headers), expected)
 
-    @rule(job=JOBS, max_attempts=st.sampled_from([None, None, 1, 3]), key=KEYS, version=VERSIONS)
+    @rule(job=JOBS, body=RETRIES, key=KEYS, version=VERSIONS)
     @repeatable
-    def retry(self, job: str, max_attempts: int | None, key: str | None, version: int | None) -> None:
+    def retry(self, job: str, body: dict[str, Any], key: str | None, version: int | None) -> None:
         job_id = self.id_of(job)
         headers, _, if_match = self.conditions(job_id, "none", version)
-        expected = self.contract.retry(job_id, max_attempts, key, if_match)
-        body = None if max_attempts is None else {"max_attempts": max_attempts}
-        self.holds(self.send("POST", f"/v1/jobs/{job_id}/retry", body, key, **headers), expected)
+        expected = self.contract.retry(job_id, body, key, if_match)
+        self.holds(self.send("POST", f"/v1/jobs/{job_id}/retry", body or None, key, **headers), expected)
 
     @rule(
         job=JOBS,
@@ -192,11 +196,11 @@ class Calls(RuleBasedStateMachine):
         held = self.contract.jobs.get(self.id_of(job))
         former = held.token or "none" if held else "none"
         self.change(job, {"status": status}, key, "last", None)
-        self.retry(job, None, "k3", version)
+        self.retry(job, {}, "k3", version)
         for token in ("none", former):
             self.change(job, {"status": status}, key, token, None)
         self.claim(("a", "b"), 60, None)
-        self.retry(job, None, "k3", None)
+        self.retry(job, {}, "k3", None)
 
     @rule(job=JOBS, key=KEYS, version=VERSIONS)
     @repeatable
@@ -277,9 +281,19 @@ class Calls(RuleBasedStateMachine):
         name = f"{self.name}-{queue}"
         expected = self.contract.configure(name, body or {})
         response = self.send("PUT", f"/v1/queues/{name}", body)
+        self.shows_queue(response, expected)
+
+    @rule(queue=st.sampled_from("ab"))
+    def read_queue(self, queue: str) -> None:
+        name = f"{self.name}-{queue}"
+        self.shows_queue(self.send("GET", f"/v1/queues/{name}"), self.contract.queue(name))
+
+    def shows_queue(self, response: httpx.Response, expected: dict[str, Any]) -> None:
         assert response.status_code == 200, response.text
         shown = response.json()
-        assert {field: value for field, value in shown.items() if field != "statuses"} == expected
+        oldest = shown.pop("oldest_due_seconds", None)
+        assert shown == expected
+        assert (oldest is not None) == (expected["statuses"]["pending"] > 0)
 
     @rule(job=JOBS)
     def read(self, job: str) -> None:

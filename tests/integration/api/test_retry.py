@@ -30,15 +30,20 @@ def test_a_retried_job_is_pending_and_its_history_keeps_the_error(api: httpx.Cli
     ]
 
 
-def test_a_retry_takes_attempts_and_a_delay(api: httpx.Client) -> None:
+def test_a_retry_takes_attempts_a_priority_and_a_delay(api: httpx.Client) -> None:
     fail(api)
-    record = api.post("/v1/jobs/j/retry", json={"max_attempts": 5, "delay_seconds": 60}).json()
-    assert (record["max_attempts"], "available_at" in record) == (5, True)
+    record = api.post("/v1/jobs/j/retry", json={"max_attempts": 5, "priority": -9, "delay_seconds": 60}).json()
+    assert (record["max_attempts"], record["priority"], "available_at" in record) == (5, -9, True)
 
 
 @pytest.mark.parametrize(
     ("body", "field"),
-    [({"max_attempts": 0}, "max_attempts"), ({"delay_seconds": "1"}, "delay_seconds"), ({"status": "x"}, "status")],
+    [
+        ({"max_attempts": 0}, "max_attempts"),
+        ({"priority": 86_401}, "priority"),
+        ({"delay_seconds": "1"}, "delay_seconds"),
+        ({"status": "x"}, "status"),
+    ],
 )
 def test_a_wrong_field_is_named(api: httpx.Client, body: dict[str, object], field: str) -> None:
     fail(api)

@@ -203,8 +203,9 @@ def test_a_list_goes_over_all_pages(jobs: Jobs, api: httpx.Client) -> None:
     assert [job.id for job in jobs.list(queue="many", limit=3)] == submitted[:-4:-1]
     assert [job.record.input_params for job in jobs.list(limit=2, include=["input_params"])] == [204, 203]
     assert list(jobs.list(status="failed")) == []
-    blue = jobs.submit(1, labels={"team": "blue", "tenant": "a c&d=e"}, retention_seconds=3600)
-    assert (blue.record.labels, blue.record.retention_seconds) == ({"team": "blue", "tenant": "a c&d=e"}, 3600)
+    labels = {"team": "blue", "tenant": "a c&d=e"}
+    blue = jobs.submit(1, labels=labels, retention_seconds=3600, priority=-5)
+    assert (blue.record.labels, blue.record.retention_seconds, blue.record.priority) == (labels, 3600, -5)
     assert [job.id for job in jobs.list(labels={"tenant": "a c&d=e", "team": "blue"})] == [blue.id]
     assert [*jobs.list(labels={"team": "blue", "tenant": "other"})] == []
     [third, _, first] = (job.record.created_at for job in jobs.list(queue="many", limit=3))

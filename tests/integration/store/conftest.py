@@ -1,18 +1,26 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 
 from service.store.client import StoreClient
 from service.store.opening import open_store
 from service.store.queues import QueueManager
 from tests.helpers.redis_cluster import Cluster, running_cluster
+from tests.helpers.store_operations import Store
 
 
 @pytest.fixture
 def queues(store_client: StoreClient, redis: Redis) -> QueueManager:
     """The queues of the jobs in `jobs`."""
     return QueueManager(store_client)
+
+
+@pytest.fixture
+async def store(pool: ConnectionPool, redis: Redis) -> AsyncIterator[Store]:
+    store = Store(pool, redis)
+    yield store
+    await store.client.aclose()
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,8 @@ MOST = {"create": 13, "claim": 16, "heartbeat": 5, "progress": 8, "complete": 13
 #: The clocks that a client reads: that of each node.
 CLOCKS = 3 if DEPLOYMENT == "cluster" else 1
 #: The read commands that a client sends: a claim looks at the times, the drain and the settings of its queue, and in
-#: each partition at the delays and the queue. With one partition its script does.
-READS = {"claim": 2 + CLOCKS + 2 * len(PARTITIONS)} if len(PARTITIONS) > 1 else {}
+#: each partition at the delays and both lists of the queue. With one partition its script does.
+READS = {"claim": 2 + CLOCKS + 3 * len(PARTITIONS)} if len(PARTITIONS) > 1 else {}
 
 
 async def count_calls(redis: Redis, name: str, change: Callable[[], Awaitable[Any]]) -> tuple[tuple[int, int], Any]:

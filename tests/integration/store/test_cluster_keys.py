@@ -125,16 +125,16 @@ async def look(store: Store) -> None:
     await store.jobs.get_stats()
     await store.bring_to("pending", "expired")
     await store.expire("expired")
-    assert (await client.run_script(scripts.COUNT, partition, ["", 0]))[0] == "MORE"
+    assert (await client.run_script(scripts.COUNT, partition, ["", "", 0]))[0] == "MORE"
     await store.jobs.sweep()
-    for state in ("pending", "delayed", "leased", "completed"):
+    for state in ("pending", "delayed", "running", "completed"):
         await store.bring_to(state, f"look-{state}", **TIMEOUTS)
     await store.jobs.list_jobs(JobFilter())
     await store.jobs.get_stats()
-    await client.run_script(scripts.FIND_OLDEST, partition, [])
+    await client.run_script(scripts.FIND_OLDEST, partition, [1, "pending"])
     indexes = (partition.by_expiry, partition.tags, partition.delays, partition.timers, partition.leases)
     await store.redis.delete(*indexes, partition.queue_names, partition.meta)
-    ids = [f"look-{state}" for state in ("pending", "delayed", "leased", "completed")]
+    ids = [f"look-{state}" for state in ("pending", "delayed", "running", "completed")]
     assert len(await client.run_script(scripts.CHECK_JOBS, partition, ["repair", *ids])) > 1
     strays = {"by_expiry": "x", "tags": "s00:0000000000000001:x", "delays": "q:x", "timers": "run:q:x", "leases": "x"}
     for kind, member in strays.items():
@@ -176,7 +176,7 @@ async def claim_over_partitions(store: Store) -> None:
 
 
 async def look_for_oldest(store: Store) -> None:
-    await store.client.run_script(scripts.FIND_OLDEST, store.client.partitions.first, [])
+    await store.client.run_script(scripts.FIND_OLDEST, store.client.partitions.first, [1, "pending"])
 
 
 SCENES: list[Callable[[Store], Awaitable[None]]] = [

@@ -17,10 +17,9 @@ from service.store import scripts
 from service.store.client import StoreClient
 from service.store.data_version import DATA_VERSION
 from service.store.doctor import CheckStats, Issue, IssueType, check
-from service.store.doctor.key_names import STATES
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.partition import PARTITION
+from service.store.partition import PARTITION, STATUS_OF_STATE
 from service.store.queues import QueueManager
 from tests.helpers.consistency import doctor_issues, inconsistencies
 from tests.helpers.deployments import DEPLOYMENT, not_on_cluster
@@ -31,8 +30,10 @@ pytestmark = pytest.mark.corrupts_keys
 HOUR = 3600 * 1000
 #: The partition of all jobs here: one for which the settings of the first one count, if there are several.
 FIRST, HOME = PARTITIONS.first, PARTITIONS[-1]
-NAMES = ("leased", "pending", "running", "completed", "failed", "cancelled", "deleted", "delayed")
-LEASED, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, DELETED, DELAYED = (id_in(HOME, name) for name in NAMES)
+NAMES = ("leased", "pending", "running", "completed", "failed", "cancelled", "deleted", "delayed", "prioritized")
+LEASED, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, DELETED, DELAYED, PRIORITIZED = (
+    id_in(HOME, name) for name in NAMES
+)
 #: The key with the version of the data there.
 VERSION = HOME.version if DEPLOYMENT == "cluster" else PARTITION.version
 #: The id of a job that is not there.
@@ -51,6 +52,7 @@ async def store(jobs: JobStateManager, leases: LeaseManager, queues: QueueManage
     claim = await leases.claim_job(["q"], "w", claim_key="k")
     assert claim
     assert claim.job.job_id == LEASED
+    await jobs.create_job(PRIORITIZED, {"n": 1}, priority=-10, **about)
     for name in (RUNNING, COMPLETED):
         await jobs.update_job_status(name, "running", progress=Progress(1))
     await jobs.update_job_status(COMPLETED, "completed", {"r": 1})
@@ -114,8 +116,8 @@ async def change_creation(redis: Redis) -> None:
 
 
 async def move_to_another_state(redis: Redis) -> None:
-    score = await redis.zscore(list_of("running"), RUNNING)
-    await redis.zrem(list_of("running"), RUNNING)
+    score = await redis.zscore(list_of("unleased"), RUNNING)
+    await redis.zrem(list_of("unleased"), RUNNING)
     await redis.zadd(list_of("pending"), {RUNNING: score or 0})
 
 
@@ -152,7 +154,7 @@ REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "in another state": (
         move_to_another_state,
         [
-            *[counted("running"), ("missing", list_of("running"))],
+            *[counted("running"), ("missing", list_of("unleased"))],
             *[counted("pending"), ("stray", list_of("pending"))],
         ],
     ),
@@ -187,6 +189,22 @@ REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "delay until another time": (
         lambda redis: redis.zincrby(HOME.delays, 1000, f"q:{DELAYED}"),
         [("score", HOME.delays)],
+    ),
+    "priority lost": (
+        lambda redis: redis.zrem(HOME.by_priority("q"), PRIORITIZED),
+        [("missing", HOME.by_priority("q"))],
+    ),
+    "priority of another job": (
+        lambda redis: redis.zadd(HOME.by_priority("q"), {PENDING: 1}),
+        [("stray", HOME.by_priority("q"))],
+    ),
+    "priority of another queue": (
+        lambda redis: redis.zadd(HOME.by_priority("r"), {PRIORITIZED: 1}),
+        [("stray", HOME.by_priority("r"))],
+    ),
+    "another priority": (
+        lambda redis: redis.zincrby(HOME.by_priority("q"), 1, PRIORITIZED),
+        [("score", HOME.by_priority("q"))],
     ),
     "lease lost": (lambda redis: redis.zrem(HOME.leases, LEASED), [("missing", HOME.leases)]),
     "lease of another end": (lambda redis: redis.zincrby(HOME.leases, 1, LEASED), [("score", HOME.leases)]),
@@ -253,11 +271,11 @@ async def test_issues_are_reported_without_changes_and_then_repaired(
 
 #: The keys whose content the doctor can build anew from the records. Each has entries in `store`.
 REBUILT = {
-    **{f"list of {state} jobs": [list_of(state)] for state in sorted(STATES)},
+    **{f"list of {state} jobs": [list_of(state)] for state in sorted(STATUS_OF_STATE)},
     **{
         name.removeprefix(HOME.root): [name]
         for name in (
-            *(HOME.by_expiry, HOME.tags, HOME.delays, HOME.leases, HOME.queue_names),
+            *(HOME.by_expiry, HOME.tags, HOME.delays, HOME.leases, HOME.queue_names, HOME.by_priority("q")),
             HOME.meta,
         )
     },
@@ -309,6 +327,7 @@ async def test_what_changed_while_a_key_had_another_type_is_repaired_once_it_is_
         lambda: jobs.create_job(id_in(HOME, "later"), 1, queue="q", delay_seconds=60),
         lambda: leases.claim_job(["q"], "w"),
         lambda: jobs.cancel_job(DELAYED),
+        lambda: jobs.cancel_job(PRIORITIZED),
         lambda: jobs.update_job_status(RUNNING, "completed", 1),
         *(partial(jobs.delete_job, job_id) for job_id in (COMPLETED, FAILED, CANCELLED)),
         jobs.sweep,
@@ -445,7 +464,7 @@ async def test_adding_a_job_to_its_index_removes_it_from_others_atomically(
 
     await connect(pool).run_script(scripts.CHECK_JOBS, HOME, ["repair", RUNNING])
 
-    assert await store.zscore(list_of("running"), RUNNING) is not None
+    assert await store.zscore(list_of("unleased"), RUNNING) is not None
     assert await store.zscore(list_of("pending"), RUNNING) is None
 
 
@@ -553,8 +572,10 @@ async def test_the_rate_limits_the_check(store: Redis, pool: BlockingConnectionP
         pytest.fail("nothing is wrong")
     took = asyncio.get_running_loop().time() - started
 
-    assert (stats.jobs, stats.counted) == (7, True)
-    assert stats.entries == 7 * 4 + 1 + 1 + 1  # list, expiry and two tags of each; delays; leases; queue_names
+    assert (stats.jobs, stats.counted) == (8, True)
+    assert (
+        stats.entries == 8 * 4 + 1 + 1 + 1 + 1
+    )  # list, expiry, two tags of each; by_priority; delays; leases; queue_names
     assert took > (stats.jobs + stats.entries) / 400
 
 

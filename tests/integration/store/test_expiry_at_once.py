@@ -6,29 +6,23 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 
 from benchmarks import expiry
 from benchmarks.report import Report
 from service.domain.errors import StoreReadOnly, StoreTimeout
 from service.domain.states import Status
-from service.store import queries, sweep
+from service.store import job_counts, sweep
+from service.store.job_counts import MAX_EXPIRED_COUNT
+from service.store.partition import STATUS_OF_STATE
 from service.store.pool import create_pool
-from service.store.queries import MAX_EXPIRED_COUNT
 from tests.helpers.consistency import inconsistencies
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.redis_servers import RedisServer
-from tests.helpers.store_operations import STATES, Store
+from tests.helpers.store_operations import Store
 
 #: The states of jobs, in several queues.
-PLACES = tuple(itertools.product(("q1", "q2", "q3"), (*STATES, "leased")))
-
-
-@pytest.fixture
-async def store(pool: ConnectionPool, redis: Redis) -> AsyncIterator[Store]:
-    store = Store(pool, redis)
-    yield store
-    await store.client.aclose()
+PLACES = tuple(itertools.product(("q1", "q2", "q3"), STATUS_OF_STATE))
 
 
 async def create_many(store: Store, prefix: str, count: int) -> list[str]:
@@ -37,7 +31,7 @@ async def create_many(store: Store, prefix: str, count: int) -> list[str]:
     in_first = (name for name in names if PARTITIONS.of(name) is PARTITIONS.first)
     places = [(name, *place) for name, place in zip(itertools.islice(in_first, count), itertools.cycle(PLACES))]
     # A claim gets the oldest job of a queue.
-    queues = [f"{queue}-{name}" if state == "leased" else queue for name, queue, state in places]
+    queues = [f"{queue}-{name}" if state == "running" else queue for name, queue, state in places]
     slots = asyncio.Semaphore(50)
 
     async def create(name: str, state: str, queue: str) -> None:
@@ -64,7 +58,7 @@ async def expire_many(store: Store, names: list[str]) -> None:
 async def test_counts_are_exact_before_and_during_the_sweep(store: Store, expired: int) -> None:
     await create_many(store, "alive", len(PLACES))
     await expire_many(store, await create_many(store, "expired", expired))
-    right, running = await count_records(store.redis), len(PLACES) * 2 // len((*STATES, "leased"))
+    right, running = await count_records(store.redis), len(PLACES) * 2 // len(STATUS_OF_STATE)
 
     calls = [store.jobs.get_stats() for _ in range(10)]
     _, *several = await asyncio.gather(store.jobs.sweep() if expired > 1000 else asyncio.sleep(0), *calls)
@@ -72,7 +66,7 @@ async def test_counts_are_exact_before_and_during_the_sweep(store: Store, expire
     for stats in (*several, await store.jobs.get_stats()):
         assert stats.statuses == right
         assert (stats.running.leased, stats.running.unleased) == (running // 2, running // 2)
-        assert stats.delayed == len(PLACES) // len((*STATES, "leased"))
+        assert stats.delayed == len(PLACES) // len(STATUS_OF_STATE)
     assert await store.jobs.get_running_job_count() == right[Status.RUNNING]
     assert (await store.queues.get_drain()).running == right[Status.RUNNING]
     unswept = await store.redis.zcount(PARTITIONS.first.by_expiry, "-inf", await store.now())
@@ -128,7 +122,7 @@ async def test_a_count_that_would_take_too_long_is_refused_and_not_wrong(
 ) -> None:
     await expire_many(store, await create_many(store, "expired", MAX_EXPIRED_COUNT + 100))
     monkeypatch.setattr(sweep, "SWEEP_BATCH", 1)
-    monkeypatch.setattr(queries, "REQUEST_TIMEOUT", 0.0)
+    monkeypatch.setattr(job_counts, "REQUEST_TIMEOUT", 0.0)
 
     with pytest.raises(StoreTimeout, match="expired at once"):
         await store.jobs.get_stats()

@@ -11,10 +11,10 @@ from redis.asyncio import ConnectionPool, Redis
 from structlog.testing import capture_logs
 
 from service.store.fingerprints import change_id_for, digest
-from service.store.partition import TYPES
+from service.store.partition import STATUS_OF_STATE, TYPES
 from tests.helpers.consistency import doctor_issues, inconsistencies
 from tests.helpers.partitions import PARTITIONS, job_key, neighbour_of
-from tests.helpers.store_operations import LIMIT, OPERATIONS, STATES, Store, dump, is_refused, make_foreign
+from tests.helpers.store_operations import LIMIT, OPERATIONS, Store, dump, is_refused, make_foreign
 
 pytestmark = pytest.mark.corrupts_keys
 
@@ -34,6 +34,7 @@ WORKS: Final = "works"
 FIRST_PARTS: Final = {
     "claim": {"aim", "claim"},
     "claim with time-outs": {"aim", "claim"},
+    "claim of a prioritized job": {"aim", "claim"},
     "claim after a delay": {"by_created:pending", "by_created:delayed", "delays", "events", "aim", "claim"},
     "claim from a limited queue": {"aim", "claim", "gate"},
     "configure queue": {"queues", "events"},
@@ -41,12 +42,17 @@ FIRST_PARTS: Final = {
 }
 
 #: Keys that belong to one job or queue; the others are shared by all.
-OF_ONE: Final = {"record", "claim", "aim", "gate", "rate_limit", *(f"by_created:{state}" for state in STATES)}
+OF_ONE: Final = {
+    *("record", "claim", "aim", "gate", "rate_limit", "by_priority"),
+    *(f"by_created:{state}" for state in STATUS_OF_STATE),
+}
 #: Operations that look at the lists of all queues.
-OF_ALL_QUEUES: Final = {"count of running", "stats", "list", "list of queues", "configure queue", "drain"}
+OF_ALL_QUEUES: Final = {"count of running", "stats", "list", "list of queues", "drain"}
 #: Operations that write to all partitions.
 OF_ALL_PARTITIONS: Final = {"configure queue", "drain"}
-LISTS: Final = " ".join(f"by_created:{state}" for state in STATES)
+LISTS: Final = " ".join(f"by_created:{state}" for state in STATUS_OF_STATE)
+#: The lists that every claim reads or adds to.
+CLAIMED: Final = "by_created:pending by_created:running by_priority"
 KEYS: Final = (
     *("record", *LISTS.split(), *(kind for kind in TYPES if kind != "by_created")),
     *(("first-meta", "first-queues", "first-events") if len(PARTITIONS) > 1 else ()),
@@ -55,25 +61,31 @@ KEYS: Final = (
 EXPECTED: Final = {
     "create": {REFUSED: "record by_created:pending by_expiry meta queue_names events"},
     "create delayed": {REFUSED: "record by_created:delayed by_expiry delays meta queue_names events"},
+    "create with a priority": {REFUSED: "record by_created:prioritized by_priority by_expiry meta queue_names events"},
     "create tagged": {REFUSED: "record by_created:pending by_expiry tags meta queue_names events"},
     "create with time-outs": {REFUSED: "record by_created:pending by_expiry timers meta queue_names events"},
     "claim": {
         SKIPPED: "record",
-        REFUSED: "by_created:pending by_created:running by_expiry delays leases claim meta queues events",
+        REFUSED: f"{CLAIMED} by_expiry delays leases claim meta queues events",
     },
     "claim with time-outs": {
         SKIPPED: "record",
-        REFUSED: "by_created:pending by_created:running by_expiry delays timers leases claim meta queues events",
+        REFUSED: f"{CLAIMED} by_expiry delays timers leases claim meta queues events",
+    },
+    "claim of a prioritized job": {
+        SKIPPED: "record",
+        STANDS: "by_created:prioritized",
+        REFUSED: f"{CLAIMED} by_expiry delays leases claim meta queues events",
     },
     "claim after a delay": {
         SKIPPED: "record events",
-        PARTLY: "by_created:pending by_created:running by_expiry leases queues",
+        PARTLY: f"{CLAIMED} by_expiry leases queues",
         STANDS: "by_created:delayed",
         REFUSED: "delays claim meta",
     },
     "claim from a limited queue": {
         SKIPPED: "record",
-        REFUSED: "by_created:pending by_created:running by_expiry delays leases claim meta queues events",
+        REFUSED: f"{CLAIMED} by_created:unleased by_expiry delays leases claim meta queues events",
     },
     "heartbeat": {REFUSED: "record leases"},
     "heartbeat with progress": {REFUSED: "record by_expiry leases events"},
@@ -104,15 +116,19 @@ EXPECTED: Final = {
         STANDS: "by_created:running leases",
     },
     "start without a lease": {
-        REFUSED: "record by_created:running by_expiry events",
+        REFUSED: "record by_created:unleased by_expiry events",
         STANDS: "by_created:pending",
     },
     "complete without a lease": {
         REFUSED: "record by_created:completed by_expiry events",
-        STANDS: "by_created:running",
+        STANDS: "by_created:unleased",
     },
     "retry": {
         REFUSED: "record by_created:pending by_expiry events",
+        STANDS: "by_created:failed",
+    },
+    "retry with a priority": {
+        REFUSED: "record by_created:prioritized by_priority by_expiry events",
         STANDS: "by_created:failed",
     },
     "retry later": {
@@ -122,6 +138,10 @@ EXPECTED: Final = {
     "cancel": {
         REFUSED: "record by_created:cancelled by_expiry events",
         STANDS: "by_created:pending",
+    },
+    "cancel prioritized": {
+        REFUSED: "record by_created:cancelled by_expiry events",
+        STANDS: "by_created:prioritized by_priority",
     },
     "cancel delayed": {
         REFUSED: "record by_created:cancelled by_expiry events",
@@ -152,7 +172,7 @@ EXPECTED: Final = {
     },
     "run time-out without a lease": {
         SKIPPED: "record by_created:failed by_expiry events",
-        STANDS: "by_created:running",
+        STANDS: "by_created:unleased",
         REFUSED: "timers",
     },
     "start time-out": {
@@ -165,17 +185,29 @@ EXPECTED: Final = {
         STANDS: "by_created:delayed",
         REFUSED: "delays",
     },
+    "end delays of prioritized jobs": {
+        SKIPPED: "record by_created:prioritized by_priority events",
+        STANDS: "by_created:delayed",
+        REFUSED: "delays",
+    },
     "sweep of pending": {
         SKIPPED: "record by_created:pending by_created:completed by_created:failed by_created:cancelled events",
         REFUSED: "by_expiry",
         STANDS: "tags timers queue_names",
     },
     "sweep of delayed": {
-        SKIPPED: f"{LISTS} record events",
+        SKIPPED: "record by_created:pending by_created:running by_created:delayed "
+        "by_created:completed by_created:failed by_created:cancelled events",
         REFUSED: "by_expiry",
         STANDS: "tags delays timers queue_names",
     },
-    "sweep of leased": {
+    "sweep of prioritized": {
+        SKIPPED: "record by_created:pending by_created:running by_created:delayed by_created:prioritized "
+        "by_created:completed by_created:failed by_created:cancelled events",
+        REFUSED: "by_expiry",
+        STANDS: "tags by_priority timers queue_names",
+    },
+    "sweep of running": {
         SKIPPED: "record by_created:pending by_created:running "
         "by_created:completed by_created:failed by_created:cancelled events",
         REFUSED: "by_expiry",
@@ -186,7 +218,7 @@ EXPECTED: Final = {
         REFUSED: "by_expiry",
         STANDS: "tags timers queue_names",
     },
-    "sweep of leased with time-outs": {
+    "sweep of running with time-outs": {
         SKIPPED: "record by_created:pending by_created:running "
         "by_created:completed by_created:failed by_created:cancelled events",
         REFUSED: "by_expiry",
@@ -197,7 +229,8 @@ EXPECTED: Final = {
         REFUSED: "by_expiry",
         STANDS: "tags queue_names",
     },
-    "count of running": {REFUSED: "by_created:running by_expiry delays leases queue_names"},
+    "count of running": {REFUSED: "by_created:running by_created:unleased by_expiry delays leases queue_names"},
+    "read of a queue": {REFUSED: f"{LISTS} by_priority by_expiry delays leases queues"},
     "stats": {REFUSED: f"{LISTS} by_expiry delays leases queue_names"},
     "list": {REFUSED: f"{LISTS} queue_names"},
     "list of a slate": {REFUSED: "tags"},
@@ -206,12 +239,12 @@ EXPECTED: Final = {
     "read of a history": {REFUSED: "record"},
     "batch read": {REFUSED: "record"},
     "configure queue": {
-        PARTLY: f"{LISTS} by_expiry delays leases queue_names",
+        PARTLY: f"{LISTS} by_priority by_expiry delays leases",
         REFUSED: "queues events",
     },
-    "list of queues": {REFUSED: f"{LISTS} by_expiry delays leases queues queue_names"},
+    "list of queues": {REFUSED: f"{LISTS} by_priority by_expiry delays leases queues queue_names"},
     "drain": {
-        PARTLY: "by_created:running by_expiry delays leases queue_names",
+        PARTLY: "by_created:running by_created:unleased by_expiry delays leases queue_names",
         REFUSED: "meta events",
     },
     "rate limit": {REFUSED: "rate_limit"},
@@ -220,32 +253,39 @@ EXPECTED: Final = {
 EXPECTED_OF_SEVERAL: Final = {
     "claim": {
         SKIPPED: "record",
-        PARTLY: "by_created:pending by_created:running by_expiry delays leases claim meta queues events",
+        PARTLY: f"{CLAIMED} by_expiry delays leases claim meta queues events",
         REFUSED: "aim first-meta first-queues",
     },
     "claim with time-outs": {
         SKIPPED: "record",
-        PARTLY: "by_created:pending by_created:running by_expiry delays timers leases claim meta queues events",
+        PARTLY: f"{CLAIMED} by_expiry delays timers leases claim meta queues events",
+        REFUSED: "aim first-meta first-queues",
+    },
+    "claim of a prioritized job": {
+        SKIPPED: "record",
+        STANDS: "by_created:prioritized",
+        PARTLY: f"{CLAIMED} by_expiry delays leases claim meta queues events",
         REFUSED: "aim first-meta first-queues",
     },
     "claim after a delay": {
         SKIPPED: "record events",
-        PARTLY: "by_created:pending by_created:running by_expiry delays leases claim aim meta queues",
+        PARTLY: f"{CLAIMED} by_expiry delays leases claim aim meta queues",
         STANDS: "by_created:delayed",
         REFUSED: "first-meta first-queues",
     },
     "claim from a limited queue": {
         SKIPPED: "record",
-        PARTLY: "by_created:pending by_created:running by_expiry delays leases claim gate meta queues events",
+        PARTLY: f"{CLAIMED} by_created:unleased by_expiry delays leases claim gate meta queues events",
         REFUSED: "aim first-meta first-queues",
     },
     "configure queue": {
-        PARTLY: f"{LISTS} by_expiry delays leases queues queue_names events",
+        PARTLY: f"{LISTS} by_priority by_expiry delays leases queues events",
         REFUSED: "first-queues first-events",
     },
-    "list of queues": {REFUSED: f"{LISTS} by_expiry delays leases queue_names first-queues"},
+    "read of a queue": {REFUSED: f"{LISTS} by_priority by_expiry delays leases first-queues"},
+    "list of queues": {REFUSED: f"{LISTS} by_priority by_expiry delays leases queue_names first-queues"},
     "drain": {
-        PARTLY: "by_created:running by_expiry delays leases meta queue_names events",
+        PARTLY: "by_created:running by_created:unleased by_expiry delays leases meta queue_names events",
         REFUSED: "first-meta first-events",
     },
 }
@@ -261,6 +301,8 @@ def key_name(key: str, job_id: str) -> str:
             return job_key(job_id)
         case "by_created":
             return partition.by_created(job_id, state)
+        case "by_priority":
+            return partition.by_priority(job_id)
         case "claim":
             return partition.claim(change_id_for(f"claim-{job_id}"))
         case "aim":

@@ -1,10 +1,9 @@
 """Scripts over many jobs: one job that cannot be moved stops no other one, and is tried again after a minute."""
 
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import pytest
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from service.domain.errors import StoreCorrupt
@@ -21,13 +20,6 @@ SCRIPTS: Final = {
     "end delays": ("delays", 1000, "{0}:{0}"),
     "sweep of delayed": ("by_expiry", 1, "{}|"),
 }
-
-
-@pytest.fixture
-async def store(pool: ConnectionPool, redis: Redis) -> AsyncIterator[Store]:
-    store = Store(pool, redis)
-    yield store
-    await store.client.aclose()
 
 
 async def find_entry(redis: Redis, index: str, start: str) -> tuple[bytes, float]:

@@ -133,7 +133,7 @@ async def test_counts_are_those_of_all_partitions(
 async def test_counts_are_exact_although_many_jobs_of_one_partition_have_expired(
     pool: BlockingConnectionPool, client: StoreClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.store.queries.MAX_EXPIRED_COUNT", 0)
+    monkeypatch.setattr("service.store.job_counts.MAX_EXPIRED_COUNT", 0)
     jobs, brief = JobStateManager(client, ttl=DAY), JobStateManager(client, ttl=timedelta(milliseconds=20))
     for job_id in IDS:
         await (jobs if job_id in IDS[:3] else brief).create_job(job_id, 1)

@@ -212,8 +212,10 @@ class TestRetry:
     def test_the_options_are_sent(self, api: httpx.Client, url: str) -> None:
         create(api)
         api.post("/v1/jobs/j1/cancel").raise_for_status()
-        record = document(jobstate(url, "retry", "j1", "--json", "--max-attempts", "4", "--delay", "60"))
-        assert (record["status"], record["max_attempts"], "available_at" in record) == ("pending", 4, True)
+        record = document(jobstate(url, "retry", "j1", "--json", "--max-attempts", "4", "--priority", "-5"))
+        assert (record["status"], record["max_attempts"], record["priority"]) == ("pending", 4, -5)
+        api.post("/v1/jobs/j1/cancel").raise_for_status()
+        assert "available_at" in document(jobstate(url, "retry", "j1", "--json", "--delay", "60"))
 
     def test_a_job_that_has_not_failed_is_refused(self, api: httpx.Client, url: str) -> None:
         create(api, status="completed")
@@ -298,7 +300,7 @@ class TestTop:
             result = jobstate(url, "top", *options)
             assert (result.code, result.err) == (0, "")
             assert url in result.out.decode()
-            assert re.search(r"lineups +1 +0 +2 +paused", result.out.decode())
+            assert re.search(r"lineups +1 +0 +2 +0 +[0-9]+s +paused", result.out.decode())
 
     def test_one_snapshot_as_json(self, api: httpx.Client, url: str) -> None:
         create(api, "j1", status="running")

@@ -52,7 +52,7 @@ OPERATIONS_BY_SCOPE: dict[Scope | None, set[str]] = {
     None: {"getHealth", "getReadiness"},
     Scope.READ: {
         *("getMetrics", "listJobs", "batchGetJobs", "getStats", "getJob", "getJobResult", "getJobHistory"),
-        *("streamJobEvents", "streamEvents", "listQueues", "getDrain"),
+        *("streamJobEvents", "streamEvents", "listQueues", "getQueue", "getDrain"),
     },
     Scope.WRITE: {"createJob", "updateJob", "cancelJob", "retryJob", "deleteJob"},
     Scope.WORK: {"claimJob", "batchClaimJobs", "heartbeatJob", "releaseJob"},

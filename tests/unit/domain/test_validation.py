@@ -10,7 +10,7 @@ from service.domain.states import Status
 
 NUMBERS = (
     *("scenario_count", "max_attempts", "retry_delay_seconds", "delay_seconds"),
-    *("run_timeout_seconds", "start_timeout_seconds", "retention_seconds"),
+    *("run_timeout_seconds", "start_timeout_seconds", "retention_seconds", "priority"),
 )
 GOOD: dict[str, Any] = {
     "input_params": {},
@@ -21,6 +21,7 @@ GOOD: dict[str, Any] = {
     "max_attempts": 1,
     "retry_delay_seconds": 0,
     "delay_seconds": 0,
+    "priority": 0,
     "run_timeout_seconds": None,
     "start_timeout_seconds": None,
     "retention_seconds": None,
@@ -73,13 +74,15 @@ def test_a_creation_keeps_given_fields_and_drops_absent_ones() -> None:
         ("run_timeout_seconds", 7 * 86400 + 1),
         ("start_timeout_seconds", 0),
         ("start_timeout_seconds", 365 * 86400 + 1),
+        ("priority", -86_401),
+        ("priority", 86_401),
         ("labels", ["tenant"]),
         ("labels", {"Tenant": "acme"}),
         ("labels", {f"k{number}": "v" for number in range(11)}),
         ("retention_seconds", 59),
         ("retention_seconds", 365 * 86400 + 1),
         *((name, wrong) for name in NUMBERS for wrong in (True, 1.0, "1")),
-        *((name, None) for name in ("queue", "max_attempts", "retry_delay_seconds", "delay_seconds")),
+        *((name, None) for name in ("queue", "max_attempts", "retry_delay_seconds", "delay_seconds", "priority")),
     ],
 )
 def test_a_creation_that_breaks_a_rule_is_rejected_with_the_field(field: str, value: Any) -> None:

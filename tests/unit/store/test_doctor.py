@@ -98,7 +98,7 @@ def test_an_invalid_field_is_an_issue(record: dict[str, bytes], field: str, valu
 
 
 #: Kinds of keys whose name goes on.
-NAMED = {"by_created", "claim", "aim", "gate", "rate_limit"}
+NAMED = {"by_created", "by_priority", "claim", "aim", "gate", "rate_limit"}
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,17 @@ NAMED = {"by_created", "claim", "aim", "gate", "rate_limit"}
     [
         (PARTITION.job("a~b"), KeyName("job", ("a~b",))),
         (PARTITION.by_created("q.1", "delayed"), KeyName("by_created", ("q.1", "delayed"))),
+        (PARTITION.by_priority("q.1"), KeyName("by_priority", ("q.1",))),
         (PARTITION.claim("d_-"), KeyName("claim", ("d_-",))),
         (PARTITION.rate_limit("d"), KeyName("rate_limit", ("d",))),
         (PARTITION.aim("d"), KeyName("aim", ("d",))),
         (PARTITION.gate("q.1"), KeyName("gate", ("q.1",))),
         *((PARTITION.key(one), KeyName(one)) for one in sorted({*TYPES} - NAMED)),
         *((one, None) for one in ("job:", "job:a b", "jobs:", "jobs:odd", "jobs:tags:x", "jobs:claim", "jobs:meta:")),
-        *((one, None) for one in ("jobs:by_created:q", "jobs:by_created:q:odd", "jobs:by_created::pending")),
+        *(
+            (one, None)
+            for one in ("jobs:by_created:q", "jobs:by_created:q:odd", "jobs:by_created::pending", "jobs:by_priority")
+        ),
         *((one, None) for one in ("jobs:clock", "jobs:list:q:pending", "jobs:by_created:q:pending:x")),
     ],
 )

@@ -33,11 +33,15 @@ def test_the_table_has_the_names_that_the_store_builds() -> None:
     built = {
         PARTITION.job("<id>"),
         PARTITION.by_created("<queue>", "<state>"),
+        PARTITION.by_priority("<queue>"),
         PARTITION.claim("<claim id>"),
         PARTITION.aim("<claim id>"),
         PARTITION.gate("<queue>"),
         PARTITION.rate_limit("<digest>"),
-        *(PARTITION.key(kind) for kind in set(TYPES) - {"by_created", "claim", "aim", "gate", "rate_limit"}),
+        *(
+            PARTITION.key(kind)
+            for kind in set(TYPES) - {"by_created", "by_priority", "claim", "aim", "gate", "rate_limit"}
+        ),
     }
     assert set(KEYS) == built
 

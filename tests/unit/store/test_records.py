@@ -44,6 +44,7 @@ FULL = MINIMAL | {
     "failures": b"1",
     "max_attempts": b"3",
     "retry_delay_seconds": b"60",
+    "priority": b"-5",
     "available_at": CREATED.encode(),
     "run_timeout_seconds": b"90",
     "run_deadline_at": b"2026-03-01T00:01:30.000000Z",
@@ -59,7 +60,7 @@ FULL = MINIMAL | {
     "finished_at": CREATED.encode(),
 }
 #: The values of numbers that a hash does not store.
-DEFAULTS = {"attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
+DEFAULTS = {"attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0, "priority": 0}
 NUMBERS = {
     *(*DEFAULTS, "revision", "scenario_count", "lease_seconds"),
     *("run_timeout_seconds", "start_timeout_seconds", "retention_seconds"),
@@ -118,7 +119,7 @@ def test_json_is_returned_as_stored() -> None:
 
 def test_an_absent_field_is_omitted_from_the_json() -> None:
     answer = msgspec.json.decode(msgspec.json.encode(decode_job("j", MINIMAL, NOW)).replace(b"1e999", b"1"))
-    assert set(answer) == {"job_id", "stale", *MINIMAL, *DEFAULTS}
+    assert set(answer) == {"job_id", "stale", *MINIMAL, *DEFAULTS} - {"priority"}
 
 
 @pytest.mark.parametrize(("later", "stale"), [(-1, False), (0, False), (1, True)])

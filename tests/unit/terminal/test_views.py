@@ -260,8 +260,11 @@ STATS: Any = {
 }
 QUEUES: Any = {
     "items": [
-        {"queue": "lineups", "paused": True, "max_running": 3, "statuses": {"pending": 4, "running": 3}},
-        {"queue": "other", "paused": False, "statuses": {"pending": 1, "running": 1}},
+        {"queue": "lineups", "paused": True, "max_running": 3, "statuses": {"pending": 4, "running": 3}, "demand": 3},
+        {
+            **{"queue": "other", "paused": False, "statuses": {"pending": 1, "running": 1}},
+            **{"demand": 2, "oldest_due_seconds": 119},
+        },
     ]
 }
 DRAIN: Any = {"draining": False, "running": 4, "leased": 3, "safe_to_stop": False}
@@ -299,9 +302,9 @@ class TestSnapshot:
             "pending 5 (2 delayed)  running 4 (1 without a lease)  completed 7  failed 1  cancelled 0  blessed 2"
         )
         assert lines[3:6] == [
-            "QUEUE  PENDING  RUNNING  MAX  STATE",
-            "lineups  4  3  3  paused",
-            "other  1  1  -  open",
+            "QUEUE  PENDING  RUNNING  MAX  DEMAND  DUE FOR  STATE",
+            "lineups  4  3  3  3  -  paused",
+            "other  1  1  -  2  1m  open",
         ]
         assert lines[7] == "RUNNING  QUEUE  WORKER  ATTEMPT  LEASE  PROGRESS  MESSAGE"
         assert re.fullmatch(rf"j1  default  ann  1  (19|2[01]) s  ━+[╸╺]━+  5/10  {re.escape(ESCAPED)}", lines[8])

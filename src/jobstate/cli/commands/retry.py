@@ -18,6 +18,7 @@ from jobstate.config import ClientConfig
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @click.option("--max-attempts", type=int, help="Number of attempts from now on; by default that of the job.")
 @click.option("--delay", "delay_seconds", type=int, metavar="SECONDS", help="Time before the job may be claimed.")
+@click.option("--priority", type=int, metavar="SECONDS", help="Seniority from now on; by default that of the job.")
 @click.option(
     "--run-timeout",
     "run_timeout_seconds",

@@ -91,6 +91,12 @@ def _reject_constant(word: str) -> NoReturn:
 )
 @click.option("--delay", "delay_seconds", type=int, metavar="SECONDS", help="Time before the job may be claimed.")
 @click.option(
+    "--priority",
+    type=int,
+    metavar="SECONDS",
+    help="Seniority: claims give it before a job created up to this long before it.",
+)
+@click.option(
     "--run-timeout",
     "run_timeout_seconds",
     type=int,

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobstate.cli.output import STYLES, capitalized, escape_control_chars, format_progress
-from jobstate.cli.render.fitting import FittedTable
+from jobstate.cli.render.fitting import FittedTable, age_text
 from jobstate.cli.render.terminal import status_text
 from jobstate.models import DrainStatus, Job, Queue, Stats
 
@@ -92,13 +92,15 @@ def _detail(stats: Stats, status: str) -> str:
 
 
 def _queues(queues: Sequence[Queue]) -> Table:
-    table = _table("QUEUE", ">PENDING", ">RUNNING", ">MAX", "STATE")
+    table = _table("QUEUE", ">PENDING", ">RUNNING", ">MAX", ">DEMAND", ">DUE FOR", "STATE")
     for queue in queues:
         table.add_row(
             Text(escape_control_chars(queue.queue)),
             str(queue.statuses.get("pending", 0)),
             str(queue.statuses.get("running", 0)),
             str(queue.max_running or "-"),
+            str(queue.demand),
+            "-" if queue.oldest_due_seconds is None else age_text(timedelta(seconds=queue.oldest_due_seconds)),
             Text("paused", "yellow") if queue.paused else Text("open", "green"),
         )
     return table

@@ -85,7 +85,7 @@ class Time:
     def __init__(self, at: datetime, now: datetime | None = None) -> None:
         """Use the clock of this machine if `now` is `None`."""
         self._full = format_time(at)
-        self._age = f"{_age((now or datetime.now(UTC)) - at)} ago"
+        self._age = f"{age_text((now or datetime.now(UTC)) - at)} ago"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Yield the longest form that fits."""
@@ -96,7 +96,7 @@ class Time:
         return Measurement(len(self._age), len(self._full))
 
 
-def _age(passed: timedelta) -> str:
+def age_text(passed: timedelta) -> str:
     """Return a duration in its largest whole unit, such as `5m`; clocks may differ, so a negative one is `0s`."""
     seconds = max(0, int(passed.total_seconds()))
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):

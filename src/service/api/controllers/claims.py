@@ -66,13 +66,14 @@ class ClaimController(Controller):
     async def claim_job(
         self, request: HttpRequest, data: JSONBody[ClaimJob], idempotency_key: IdempotencyKey = None
     ) -> Response[Claim]:
-        """Claim the oldest job that is ready in the queues. Send its lease's token as `Lease-Token` with each change.
+        """Claim the first job that is ready in the queues. Send its lease's token as `Lease-Token` with each change.
 
         A repeated claim with the same `Idempotency-Key` returns the same job and lease while that lease holds. The
         same key with other `queues`, `worker` or `lease_seconds` is rejected until a minute after `lease_seconds`. The
         order of `queues`, and `wait_seconds`, may differ. A claim that got no job is not remembered.
 
-        With `REDIS_PARTITIONS` above 1, of many claims at once each gets a job near the oldest.
+        The first job is that with the smallest `created_at` less `priority`. With `REDIS_PARTITIONS` above 1, of many
+        claims at once each gets a job near the first.
         """
         claims = await _claim(request, data, idempotency_key)
         if not claims:
@@ -97,13 +98,14 @@ class ClaimController(Controller):
     async def claim_jobs(
         self, request: HttpRequest, data: JSONBody[BatchClaim], idempotency_key: IdempotencyKey = None
     ) -> Response[ClaimList]:
-        """Claim the oldest jobs that are ready in the queues, each under its own lease.
+        """Claim the first jobs that are ready in the queues, each under its own lease.
 
-        The response has at most `max_jobs`, oldest first, and ends at 8 MiB of records. It waits for the first job
-        only. A repeated claim with the same `Idempotency-Key` returns the same jobs and leases, as far as these leases
-        hold. If none does, it is a new claim. The same key with other content, or of a single claim, is rejected.
+        The response has at most `max_jobs`, those with the smallest `created_at` less `priority` first, and ends at
+        8 MiB of records. It waits for the first job only. A repeated claim with the same `Idempotency-Key` returns the
+        same jobs and leases, as far as these leases hold. If none does, it is a new claim. The same key with other
+        content, or of a single claim, is rejected.
 
-        With `REDIS_PARTITIONS` above 1 the jobs are nearly the oldest ones.
+        With `REDIS_PARTITIONS` above 1 the jobs are nearly the first ones.
         """
         claims = await _claim(request, data, idempotency_key, max_jobs=data.max_jobs)
         if not claims:

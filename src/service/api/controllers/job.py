@@ -229,6 +229,7 @@ class JobController(Controller):
             job_id,
             max_attempts=unset_to_none(data.max_attempts),
             delay_seconds=data.delay_seconds,
+            priority=unset_to_none(data.priority),
             run_timeout_seconds=unset_to_none(data.run_timeout_seconds),
             change_id=idempotency_key,
             if_match=parse_if_match(if_match),

@@ -36,6 +36,21 @@ class QueueController(Controller):
         """Return the queues that have jobs or settings, sorted by name."""
         return QueueList(await services_of(request).queues.get_queues())
 
+    @get(
+        "/queues/{queue:str}",
+        operation_id="getQueue",
+        summary="Get a queue",
+        **requires(Scope.READ),
+        **operation_docs({200: Success("The queue.", {"limited": examples.QUEUE})}, READ_ERRORS),
+    )
+    async def get_queue(self, request: HttpRequest, queue: QueueInPath) -> Queue:
+        """Return a queue. One without jobs and settings has no jobs.
+
+        `demand` is the number by which workers can be scaled: jobs that run, and jobs that are due unless the queue is
+        paused. A delay that is over shows in it within two seconds.
+        """
+        return await services_of(request).queues.get_queue(queue)
+
     @put(
         "/queues/{queue:str}",
         operation_id="configureQueue",

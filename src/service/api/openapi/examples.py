@@ -136,7 +136,11 @@ QUEUE: Final = jobs.Queue(
     paused=False,
     max_running=4,
     retention_seconds=jobs.Retention(completed=86400),
-    statuses={**dict.fromkeys(Status, 0), Status.RUNNING: 1},
+    statuses={**dict.fromkeys(Status, 0), Status.PENDING: 3, Status.RUNNING: 1},
+    delayed=1,
+    leased=1,
+    demand=3,
+    oldest_due_seconds=12,
 )
 CONFIGURE_QUEUE: Final[Examples] = {
     "pause": {"paused": True},

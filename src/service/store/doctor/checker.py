@@ -27,6 +27,8 @@ MAX_CANDIDATES: Final = 1000
 #: The time to live (ms) that a repair gives to a temporary key without one; longer than such keys normally live.
 FALLBACK_TTL_MS: Final = 24 * 3600 * 1000
 
+#: The kinds of indexes that a partition has for each queue.
+_LISTS: Final = frozenset({"by_created", "by_priority"})
 #: The kinds of indexes that a partition has only one of.
 _INDEXES: Final = ("by_expiry", "tags", "delays", "timers", "leases")
 #: Whether a field and its value in a hash of settings are right, by the kind of the key. The script checks the clock.
@@ -174,7 +176,7 @@ class _Checker:
                 issues.append(Issue(IssueType.TYPE, key, None, f"has type {printable(actual)} instead of {name.type}"))
                 continue
             issues += await self._lifetime(key, name, ttl)
-            if name.kind == "by_created":
+            if name.kind in _LISTS:
                 self._lists.add(name)
             if is_right := _SETTINGS.get(name.kind):
                 issues += await self._settings(key, is_right)
@@ -237,7 +239,7 @@ class _Checker:
                 return
 
     async def _orphans(self, index: KeyName, members: Sequence[bytes], mode: str) -> list[Entry]:
-        queue, state = index.parts or ("", "")
+        queue, state = (*index.parts, "", "")[:2]
         try:
             args = [mode, index.kind, queue, state, *members]
             reply = await self._client.run_script(scripts.CHECK_ENTRIES, index.partition, args)

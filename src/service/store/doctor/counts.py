@@ -9,7 +9,8 @@ from msgspec import Struct
 from service.domain.errors import StoreCorrupt
 from service.store import scripts
 from service.store.client import StoreClient
-from service.store.queries import MAX_EXPIRED_COUNT
+from service.store.job_counts import MAX_EXPIRED_COUNT
+from service.store.partition import STATUS_OF_STATE
 
 T = TypeVar("T", bound=Hashable)
 
@@ -30,7 +31,7 @@ async def take_snapshot(client: StoreClient) -> CountSnapshot | None:
     """Return the current counts, or `None` if a key is unreadable or many expired jobs are not swept yet."""
     try:
         last_events = await read_last_events(client)
-        replies = await client.run_in_all_partitions(scripts.COUNT, ["", MAX_EXPIRED_COUNT])
+        replies = await client.run_in_all_partitions(scripts.COUNT, ["", "", MAX_EXPIRED_COUNT])
     except StoreCorrupt:
         return None
     counts: Counter[str] = Counter()
@@ -38,7 +39,7 @@ async def take_snapshot(client: StoreClient) -> CountSnapshot | None:
         if word == "MORE":
             return None
         for queue, state, count in zip(values[3::3], values[4::3], values[5::3], strict=True):
-            status = "pending" if state == b"delayed" else state.decode()
+            status = STATUS_OF_STATE[state.decode()]
             counts[partition.by_created(queue.decode(errors="replace"), status)] += count
     return CountSnapshot(last_events, counts)
 

@@ -4,13 +4,11 @@ import re
 from typing import Final, NamedTuple
 
 from service.domain import constraints
-from service.domain.states import Status
-from service.store.partition import PARTITION, ROOT, TYPES, Partition
+from service.store.partition import PARTITION, ROOT, STATUS_OF_STATE, TYPES, Partition
 from service.store.partitions import Partitions
 
-STATES: Final = frozenset({*Status, "delayed"})
 #: Kinds of keys whose name ends with a digest of client data, or with a queue.
-_BY_CLIENT: Final = frozenset({"claim", "aim", "gate", "rate_limit"})
+_WITH_NAME: Final = frozenset({"claim", "aim", "gate", "rate_limit", "by_priority"})
 #: Kinds of keys of data version 1 that later versions do not use.
 _V1_KINDS: Final = frozenset({"list", "exp", "shelves", "due", "clock", "drain", "limit", "synced"})
 #: Kinds of keys under `ROOT` with any number of partitions, except on a cluster.
@@ -88,5 +86,5 @@ def _split(name: str) -> tuple[str, str]:
 
 def _is_valid(kind: str, parts: list[str]) -> bool:
     if kind == "by_created":
-        return len(parts) == 2 and constraints.QUEUE.is_valid(parts[0]) and parts[1] in STATES
-    return len(parts) == 1 if kind in _BY_CLIENT else not parts
+        return len(parts) == 2 and constraints.QUEUE.is_valid(parts[0]) and parts[1] in STATUS_OF_STATE
+    return len(parts) == 1 if kind in _WITH_NAME else not parts

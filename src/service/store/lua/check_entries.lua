@@ -1,13 +1,13 @@
 -- Finds entries of an index that do not belong there.
 --
 -- KEYS: 1 the partition's root
--- ARGV: 1 `check`, or `repair` by removing what is found, 2 the index (by_created, by_expiry, tags, delays, leases,
---       timers, queue_names), 3 queue, 4 state (both empty but for by_created), 5 … members
+-- ARGV: 1 `check`, or `repair` by removing what is found, 2 the index (by_created, by_priority, by_expiry, tags, delays,
+--       leases, timers, queue_names), 3 queue (empty but for the first two), 4 state (empty but for by_created), 5 … members
 -- Returns: CHECKED, then for each entry that does not belong there the member, its score, the id of the job behind it and the
 --          job's status (each empty for none)
 -- It leaves alone entries of jobs that cannot be read, and those that the next sweep removes.
 local repairs, index, queue, state = ARGV[1] == 'repair', ARGV[2], ARGV[3], ARGV[4]
-local name = index == 'by_created' and key(index, queue, state) or key(index)
+local name = key(index, queue ~= '' and queue or nil, state ~= '' and state or nil)
 local result = { 'CHECKED' }
 
 local ID_PATTERNS = { by_expiry = '^([^|]+)|%d+|[^|]+|[^|]*$', tags = '^[^:]*:%d+:(.*)$', delays = '^[^:]*:(.*)$',
@@ -15,6 +15,7 @@ local ID_PATTERNS = { by_expiry = '^([^|]+)|%d+|[^|]+|[^|]*$', tags = '^[^:]*:%d
 
 local function belongs(job, member)
   if index == 'by_created' then return job.queue == queue and job.state == state end
+  if index == 'by_priority' then return job.queue == queue and job.state == 'prioritized' end
   if index == 'by_expiry' then return expiry_member(job) == member end
   if index == 'leases' then return job.has_lease end
   if index == 'delays' then return job.state == 'delayed' and delay_member(job) == member end

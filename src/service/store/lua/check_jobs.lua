@@ -43,6 +43,9 @@ local function check_indexes(job, expires)
   if repairs and not listed then remove_from_other_states(job) end
   check_entry(key('by_expiry'), expiry_member(job), expires)
   for _, member in ipairs(tag_members(job)) do check_entry(key('tags'), member, '0') end
+  if job.state == 'prioritized' then
+    check_entry(key('by_priority', job.queue), job.id, format('%d', claim_order(job)))
+  end
   if job.state == 'delayed' then check_entry(key('delays'), delay_member(job), format('%d', job.available)) end
   if job.timer then check_entry(key('timers'), timer_member(job.timer, job), format('%d', deadline_of(job))) end
   if job.has_lease then

@@ -1,4 +1,5 @@
--- Gives the oldest jobs that are due in some queues to a worker, each under a lease with a token that no other claim has had.
+-- Gives jobs that are due in some queues to a worker, the first ones in the order of claims, each under a lease with a token
+-- that no other claim has had.
 --
 -- KEYS: 1 the partition's root
 -- ARGV: 1 claim id, 2 digest of the claim, 3 a secret for the tokens, 4 worker, 5 seconds of the leases, 6 retention (ms),
@@ -47,7 +48,7 @@ if draining > 0 then return { 'DRAINING', draining } end
 local next_delay = call('ZRANGE', key('delays'), '0', '0', 'WITHSCORES')[2]
 if next_delay and ARGV[11]:byte() == 49 and tonumber(next_delay) <= NOW then return { 'DELAY_OVER' } end
 
--- A cursor over the due jobs of a queue, oldest first, stands at `id` and `created`; at its end `id` is nil.
+-- A cursor over a list of due jobs of a queue, in the order of claims, stands at `id` and `order`; at its end `id` is nil.
 local function advance(cursor)
   cursor.at = cursor.at + 2
   if cursor.at > #cursor.entries and not cursor.ended then
@@ -56,54 +57,62 @@ local function advance(cursor)
     cursor.at, cursor.ended = 1, #cursor.entries < 2 * cursor.size
     cursor.bound, cursor.size = '(' .. (cursor.entries[#cursor.entries] or ''), 4 * cursor.size
   end
-  cursor.id, cursor.created = cursor.entries[cursor.at], tonumber(cursor.entries[cursor.at + 1])
+  cursor.id, cursor.order = cursor.entries[cursor.at], tonumber(cursor.entries[cursor.at + 1])
+end
+
+local function open_cursor(queue, state, list, size)
+  local cursor = { queue = queue, state = state, list = list, passed = 0, entries = {}, at = 0, ended = false, bound = '-inf',
+    size = size, id = nil, order = nil }
+  advance(cursor)
+  return cursor
 end
 
 -- A queue that is paused, or has as many running jobs as it may, gives none.
-local function open_cursor(queue, settings, size)
+local function open_queue(name, settings, size)
   local paused, max_running, room = nil, nil, math.huge
   if settings then
     paused, max_running = parse_settings(settings)
     if max_running and max_running ~= '' then
-      room = tonumber(max_running) - call('ZCARD', key('by_created', queue, 'running'))
-      if facts then room = facts[queue] and NOW <= (facts[':until'] or 0) and room - facts[queue] or 0 end
+      room = tonumber(max_running) - call('ZCARD', key('by_created', name, 'running'))
+        - call('ZCARD', key('by_created', name, 'unleased'))
+      if facts then room = facts[name] and NOW <= (facts[':until'] or 0) and room - facts[name] or 0 end
     end
     if paused ~= '0' then room = 0 end
   end
-  local cursor = { queue = queue, list = key('by_created', queue, 'pending'), room = room, passed = 0, entries = {}, at = 0,
-    ended = false, bound = '-inf', size = size, id = nil, created = nil }
-  if room > 0 then advance(cursor) end
-  return cursor
+  if room <= 0 then return end
+  local queue = { name = name, room = room }
+  local plain = open_cursor(queue, 'pending', key('by_created', name, 'pending'), size)
+  local prioritized = open_cursor(queue, 'prioritized', key('by_priority', name), size)
+  cursors[#cursors + 1] = plain
+  if prioritized.id then cursors[#cursors + 1] = prioritized end
 end
 
 local page_size = queue_count == 1 and ARGV[8] or format('%d', math.ceil(max_jobs / queue_count))
 local settings_of = call('HMGET', key('queues'), unpack(ARGV, 12))
 for i, settings in ipairs(settings_of) do
-  local opened, cursor = pcall(open_cursor, ARGV[11 + i], settings, page_size)
-  if opened then
-    cursors[#cursors + 1] = cursor
-  else
-    refusal = refusal or error_text(cursor)
-    note_skipped(skipped, ARGV[11 + i], error_text(cursor))
+  local opened, failure = pcall(open_queue, ARGV[11 + i], settings, page_size)
+  if not opened then
+    refusal = refusal or error_text(failure)
+    note_skipped(skipped, ARGV[11 + i], error_text(failure))
   end
 end
 
-local function oldest_of(all, most_passed)
-  local oldest
+local function first_of(all, most_passed)
+  local first
   for i = 1, #all do
     local cursor = all[i]
-    if cursor.id and cursor.room > 0 and cursor.passed < most_passed then
-      if not oldest or cursor.created < oldest.created then oldest = cursor end
+    if cursor.id and cursor.queue.room > 0 and cursor.passed < most_passed then
+      if not first or cursor.order < first.order then first = cursor end
     end
   end
-  return oldest
+  return first
 end
 
-local cursor, bytes = oldest_of(cursors, max_scan), 0
+local cursor, bytes = first_of(cursors, max_scan), 0
 while cursor do
   local loaded, job = pcall(load_job_with_record, cursor.id)
-  local is_due = loaded and job and job.state == 'pending' and job.queue == cursor.queue
-    and job.created_micros == cursor.created
+  local is_due = loaded and job and job.state == cursor.state and job.queue == cursor.queue.name
+    and claim_order(job) == cursor.order
   local started, failure, token = false, nil, nil
   if is_due then
     if max_jobs > 1 or (facts and facts[':strict']) then
@@ -125,14 +134,14 @@ while cursor do
     claimed[#claimed + 1], claimed[#claimed + 2] = job.id, public(job)
     remembered = remembered .. ' ' .. job.id .. ' ' .. token
     if #claimed == 2 * max_jobs then break end
-    cursor.room = cursor.room - 1
+    cursor.queue.room = cursor.queue.room - 1
   elseif is_due and failure:sub(1, 10) == 'WRONGTYPE ' then -- an index, which the others of this queue need, too
-    refusal, cursor.room = refusal or failure, 0
+    refusal, cursor.queue.room = refusal or failure, 0
   else
     cursor.passed = cursor.passed + 1
   end
   advance(cursor)
-  cursor = oldest_of(cursors, max_scan)
+  cursor = first_of(cursors, max_scan)
 end
 local plan = facts and facts[':plan']
 if #claimed == 0 then

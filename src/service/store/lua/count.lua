@@ -1,20 +1,20 @@
 -- Counts the jobs of each queue and state, exactly, also before the sweep of those that have expired.
 --
 -- KEYS: 1 the partition's root
--- ARGV: 1 the only state to count, or empty for all, 2 how many expired jobs to subtract at most
+-- ARGV: 1 the only status to count, 2 the only queue (each empty for all), 3 how many expired jobs to subtract at most
 -- Returns: COUNTED with the time (µs), the number of live leases, the number of jobs whose delay is not over, then queue,
 --          state, count, …
 --          MORE: too many jobs have expired and must be swept first
-local state_asked, limit = ARGV[1], tonumber(ARGV[2])
+local status, queue_asked, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local before_now = '(' .. NOW_MS
 local expired = call('ZRANGE', key('by_expiry'), '-inf', before_now, 'BYSCORE', 'LIMIT', 0, limit + 1)
 if #expired > limit then return { 'MORE' } end
 
 local counts = {}
-for _, queue in ipairs(call('SMEMBERS', key('queue_names'))) do
+for _, queue in ipairs(queue_asked == '' and call('SMEMBERS', key('queue_names')) or { queue_asked }) do
   counts[queue] = {}
   for _, state in ipairs(STATES) do
-    if state_asked == '' or state_asked == state then
+    if status == '' or status == status_of(state) then
       counts[queue][state] = call('ZCARD', key('by_created', queue, state))
     end
   end

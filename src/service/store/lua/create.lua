@@ -3,7 +3,7 @@
 -- KEYS: 1 the job's record, 2 the partition's root
 -- ARGV: 1 job id, 2 digest of the request, 3 id of this one request, 4 retention (ms), 5 delay (µs, 0 for none), 6 queue,
 --       7 slate_id (empty for none), 8 tags (comma-separated), 9 number of partitions, 10 number of this partition,
---       11 start time-out (ms, 0 for none), 12 … field, value, … of the record, without queue and slate_id
+--       11 start time-out (ms, 0 for none), 12 priority (s), 13 … field, value, … of the record, without queue and slate_id
 -- Returns: CREATED with created_at, expires_at, and available_at and start_deadline_at (empty if the job has none)
 --          REPLAYED with the time, the whole record and 1 if it is the very request that created the job, sent again because
 --          its reply was lost, or 0 if it is an equal one
@@ -30,7 +30,7 @@ if draining > 0 then return { 'DRAINING', draining } end
 local earliest = math.max(NOW, (tonumber(clock or nil) or 0) + 1)
 local created = earliest + (ARGV[10] - earliest) % ARGV[9]
 local job = { id = id, queue = ARGV[6], slate_id = ARGV[7] ~= '' and ARGV[7] or nil, created = format('%d', created),
-  tags = ARGV[8] }
+  created_micros = created, priority = tonumber(ARGV[12]), tags = ARGV[8] }
 local expires = floor((NOW + delay) / 1000) + retention
 local deadline, start_deadline_at, available_at = tonumber(ARGV[11]), '', ''
 if deadline > 0 then
@@ -41,7 +41,7 @@ local expires_at, created_at = format_time(expires * 1000), format_time(created)
 expires = format('%d', expires)
 
 -- Additions.
-add_score(key('by_created', job.queue, delay > 0 and 'delayed' or 'pending'), job.created, id)
+add_to_lists(job, delay > 0 and 'delayed' or job.priority ~= 0 and 'prioritized' or 'pending')
 add_score(key('by_expiry'), expires, expiry_member(job))
 if job.tags ~= '' then
   local tags, members, scored = key('tags'), tag_members(job), {}
@@ -70,6 +70,6 @@ emit_change('changed', job, 'pending', '1')
 -- The record.
 redis.call('HSET', meta, 'clock', job.created)
 redis.call('HSET', record, 'status', 'pending', 'revision', '1', 'created_at', created_at, 'updated_at', created_at,
-  'expires_at', expires_at, 'queue', job.queue, '_creation', digest, '_change', request, unpack(ARGV, 12))
+  'expires_at', expires_at, 'queue', job.queue, '_creation', digest, '_change', request, unpack(ARGV, 13))
 redis.call('PEXPIREAT', record, expires)
 return { 'CREATED', created_at, expires_at, available_at, start_deadline_at }

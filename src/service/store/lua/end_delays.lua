@@ -14,12 +14,11 @@ local function end_delay(member)
   elseif job.available > NOW then
     redis.call('ZADD', delays, job.available, member)
   else
-    add_score(key('by_created', job.queue, 'pending'), job.created, job.id)
+    add_to_lists(job, job.priority ~= 0 and 'prioritized' or 'pending')
     if not woken[job.queue] then emit('queue', 'queue', job.queue) end
     commit()
     woken[job.queue] = true
-    remove('ZREM', key('by_created', job.queue, 'delayed'), job.id)
-    remove('ZREM', delays, member)
+    remove_from_lists(job, 'delayed')
   end
 end
 

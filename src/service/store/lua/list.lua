@@ -62,7 +62,7 @@ local function open_cursors()
   if tag ~= '' then return open_cursor(tag) end
   for _, name in ipairs(queue == '' and call('SMEMBERS', key('queue_names')) or { queue }) do
     for _, state in ipairs(STATES) do
-      if status == '' or status == (state == 'delayed' and 'pending' or state) then
+      if status == '' or status == status_of(state) then
         open_cursor(key('by_created', name, state))
       end
     end

@@ -20,15 +20,14 @@ local function sweep(member)
     return redis.call('ZADD', by_expiry, math.max(expires, NOW_MS + SKIP_RETRY_MS), member)
   end
   local state = listed_state(job)
-  local status = (state == 'delayed' or not state) and 'pending' or state
+  local status = state and status_of(state) or 'pending'
   -- The slate is gone with the record: its tag tells who knows the slate.
   emit('expired', 'job_id', job.id, 'status', status, 'queue', job.queue, 'created', job.created, 'tags', job.tags)
   commit()
   swept = swept + 1
   queues[job.queue] = true
 
-  if state then remove('ZREM', key('by_created', job.queue, state), job.id) end
-  if state == 'delayed' then remove('ZREM', key('delays'), delay_member(job)) end
+  if state then remove_from_lists(job, state) end
   -- Without a state, another job of this id has its place in the list since.
   if not lease and (state == 'running' or not state) then remove('ZREM', key('leases'), job.id) end
   if not (run_deadline or start_deadline or FINAL[state]) then

@@ -4,7 +4,7 @@ import { sendJson } from "./api.js";
 import { openDialog } from "./dialog.js";
 import { el, fill, KeyedList, setText, show } from "./dom.js";
 import { jobsHref } from "./router.js";
-import { duration } from "./time.js";
+import { duration, twoUnits } from "./time.js";
 import { toast, withErrorToast } from "./toasts.js";
 
 /** @typedef {import("./model.js").Queue} Queue */
@@ -19,6 +19,8 @@ const COLUMNS = [
   ["Running", "number"],
   ["Completed", "number wide"],
   ["Failed", "number wide"],
+  ["Demand", "number"],
+  ["Due for", "number"],
   ["Controls", ""],
 ];
 
@@ -70,6 +72,7 @@ function row(initial, onChange) {
   const paused = el("span", { class: "badge paused" }, "paused");
   const links = STATUS_COLUMNS.map((status) => el("a", { class: "plain", href: jobsHref({ queue: name, status }) }));
   const maxRunning = el("span", { class: "muted" });
+  const [demand, age] = [el("span"), el("span")];
   const retention = el("div", { class: "muted retention" });
   const change = (/** @type {QueueSettings} */ settings, /** @type {string} */ message) =>
     withErrorToast(async () => {
@@ -95,6 +98,8 @@ function row(initial, onChange) {
     ...links.map((link, index) =>
       el("td", { class: COLUMNS[index + 1]?.[1] }, link, STATUS_COLUMNS[index] === "running" && maxRunning),
     ),
+    el("td", { class: "number" }, demand),
+    el("td", { class: "number" }, age),
     el("td", { class: "actions" }, toggle, limit, retention),
   );
   return {
@@ -105,6 +110,8 @@ function row(initial, onChange) {
       for (const [index, link] of links.entries())
         setText(link, (current.statuses[STATUS_COLUMNS[index] ?? ""] ?? 0).toLocaleString());
       setText(maxRunning, current.max_running ? ` of ${current.max_running.toLocaleString()}` : "");
+      setText(demand, current.demand.toLocaleString());
+      setText(age, current.oldest_due_seconds === undefined ? "" : twoUnits(current.oldest_due_seconds));
       setText(retention, retentionText(current));
       show(paused, current.paused);
       fill(toggle, current.paused ? "Resume" : "Pause", el("span", { class: "visually-hidden" }, ` ${name}`));

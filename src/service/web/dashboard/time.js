@@ -31,8 +31,11 @@ export function duration(ms) {
   return twoUnits(Math.round(seconds));
 }
 
-/** @param {number} seconds */
-function twoUnits(seconds) {
+/**
+ * Format whole seconds in up to two units: `3 s`, `4 min 10 s`, `2 h 5 min`, `3 d 4 h`.
+ * @param {number} seconds
+ */
+export function twoUnits(seconds) {
   const [days, hours] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24];
   const [minutes, rest] = [Math.floor(seconds / 60) % 60, seconds % 60];
   if (days) return joinUnits(days, "d", hours, "h");

@@ -41,6 +41,8 @@ CALLED = [
                 "health",
                 "listing",
                 "rows",
+                "job_counts",
+                "queue_figures",
             ),
             *("events/job_watcher", "events/stream"),
         )

@@ -20,9 +20,9 @@ local function parse_job(id, fields)
   local job = { id = id, fields = fields, status = fields.status, state = fields.status, queue = fields.queue,
     slate_id = fields.slate_id, created_micros = parse_time(fields.created_at), revision = tonumber(fields.revision),
     tags = fields._tags or '', token = fields._token, has_lease = fields.lease_expires_at ~= nil,
-    timer = timer and fields[DEADLINES[timer]] and timer }
+    priority = tonumber(fields.priority or 0), timer = timer and fields[DEADLINES[timer]] and timer }
   -- Of the other times only the length is checked, which costs least.
-  if not (job.queue and job.created_micros and job.revision and #(fields.updated_at or '') == 27
+  if not (job.queue and job.created_micros and job.revision and job.priority and #(fields.updated_at or '') == 27
     and #(fields.expires_at or '') == 27 and (not job.has_lease or #fields.lease_expires_at == 27)) then
     reject_record(id)
   end
@@ -31,6 +31,10 @@ local function parse_job(id, fields)
   -- A delay that is over was perhaps not ended yet; the record does not tell.
   if available and (available > NOW or call('ZSCORE', key('delays'), delay_member(job))) then
     job.state, job.available = 'delayed', available
+  elseif job.status == 'pending' and job.priority ~= 0 then
+    job.state = 'prioritized'
+  elseif job.status == 'running' and not job.has_lease then
+    job.state = 'unleased'
   end
   return job
 end
@@ -40,7 +44,7 @@ local function load_job(id)
   local values = call('HMGET', job_key(id), 'status', 'queue', 'created_at', 'updated_at', 'revision',
     'expires_at', 'slate_id', 'available_at', 'lease_expires_at', 'lease_seconds', 'cancel_requested_at', 'attempt',
     'failures', 'max_attempts', 'retry_delay_seconds', 'progress', '_tags', '_change', '_token', '_progress_event',
-    '_history', 'run_deadline_at', 'start_deadline_at', 'retention_seconds')
+    '_history', 'run_deadline_at', 'start_deadline_at', 'retention_seconds', 'priority')
   return parse_job(id, { status = values[1] or nil, queue = values[2] or nil, created_at = values[3] or nil,
     updated_at = values[4] or nil, revision = values[5] or nil, expires_at = values[6] or nil,
     slate_id = values[7] or nil, available_at = values[8] or nil, lease_expires_at = values[9] or nil,
@@ -48,7 +52,8 @@ local function load_job(id)
     failures = values[13] or nil, max_attempts = values[14] or nil, retry_delay_seconds = values[15] or nil,
     progress = values[16] or nil, _tags = values[17] or nil, _change = values[18] or nil, _token = values[19] or nil,
     _progress_event = values[20] or nil, _history = values[21] or nil, run_deadline_at = values[22] or nil,
-    start_deadline_at = values[23] or nil, retention_seconds = values[24] or nil })
+    start_deadline_at = values[23] or nil, retention_seconds = values[24] or nil,
+    priority = values[25] or nil })
 end
 
 -- All fields of a record; none if there is none.

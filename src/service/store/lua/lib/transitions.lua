@@ -75,7 +75,10 @@ local function change(job, update)
   local retention = FINAL[status] and retention_at_end(job, status, update.retention) or update.retention
   local expires, revision = retention_deadline(delay, retention, lease, deadline), format('%d', job.revision + 1)
   local available = delay > 0 and NOW + delay or nil
+  if given.priority then job.priority = tonumber(given.priority) end
   local state = available and 'delayed' or status
+  if state == 'pending' and job.priority ~= 0 then state = 'prioritized' end
+  if state == 'running' and not lease then state = 'unleased' end
   local old_expires_at, old_lease_expires_at = held.expires_at, held.lease_expires_at
   -- Times of a record never go back; retention, delay, lease and the interval of events run from now all the same.
   local now, now_text = NOW, format_time(NOW)
@@ -140,7 +143,7 @@ local function change(job, update)
 
   -- Additions.
   expires = format('%d', expires)
-  if state ~= job.state then add_score(key('by_created', job.queue, state), job.created, job.id) end
+  if state ~= job.state then add_to_lists(job, state) end
   add_score(key('by_expiry'), expires, expiry_member(job), old_expires_at)
   if available then add_score(key('delays'), available, delay_member(job)) end
   if timer and timer ~= job.timer then add_score(key('timers'), format('%d', deadline), timer_member(timer, job)) end
@@ -159,8 +162,7 @@ local function change(job, update)
   end
 
   -- Removals.
-  if state ~= job.state then remove('ZREM', key('by_created', job.queue, job.state), job.id) end
-  if job.state == 'delayed' then remove('ZREM', key('delays'), delay_member(job)) end
+  if state ~= job.state then remove_from_lists(job, job.state) end
   if job.timer and timer ~= job.timer then remove('ZREM', key('timers'), timer_member(job.timer, job)) end
   if job.has_lease and not lease then remove('ZREM', key('leases'), job.id) end
 end
