@@ -34,7 +34,7 @@ class TriggeredWorker:
         self._worker = Worker(url, queues, function, **{"worker": "pytest", "drain_seconds": 0, **options})
 
     def run_one(self) -> JobHandle[Any] | None:
-        """Run the oldest job that is due. Returns its handle after the attempt, or `None` if no job is due."""
+        """Run the first job that is due. Returns its handle after the attempt, or `None` if no job is due."""
         self._worker.run_until_idle(max_jobs=1)
         return next(iter(self._handles()), None)
 

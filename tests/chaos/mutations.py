@@ -114,7 +114,7 @@ MUTATIONS: Final = (
     Mutation(
         "create",
         "the indexes",
-        "add_to_lists(job, delay > 0 and 'delayed' or job.priority ~= 0 and 'prioritized' or 'pending')",
+        "add_to_lists(job, delay > 0 and 'delayed' or due_state(job))",
         "",
     ),
     Mutation("delete", "a repeated deletion", "if call('ZSCORE', deletions, deletion) then", NEVER),

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -111,6 +112,15 @@ class ServerProcess:
     @property
     def has_exited(self) -> bool:
         return self._process.poll() is not None
+
+    def set_clock(self, seconds: float) -> None:
+        """Set its clock so many seconds ahead of the machine's, and wait until it has noticed.
+
+        Valkey 9.1 asks the system for the time only every few milliseconds.
+        """
+        assert self.clock, "the server was started with a clock"
+        self.clock.set(seconds)
+        wait_until(lambda: abs(float(self.call("TIME")[0]) - time.time() - seconds) < 2, "the time of the clock")
 
     def kill(self) -> None:
         self._process.kill()

@@ -209,7 +209,7 @@ class Queue(Struct, frozen=True, kw_only=True, omit_defaults=True):
     retention_seconds: Annotated[Retention, description("How long its jobs are kept after their end")] | None = None
     statuses: Annotated[dict[Status, int], description("Its jobs by status; statuses may be added")]
     delayed: Annotated[int, count_meta("Pending jobs whose delay is not over")]
-    leased: Annotated[int, count_meta("Running jobs under a lease")]
+    leased: Annotated[int, count_meta("Running jobs under a lease, until the reaper takes them back")]
     demand: Annotated[
         int, count_meta("Running jobs, and unless it is paused the due ones: by this number workers can be scaled")
     ]

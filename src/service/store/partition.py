@@ -78,7 +78,7 @@ class Partition:
         return f"job:{job_id}" if self.root == ROOT else f"{self.root}job:{job_id}"
 
     def by_created(self, queue: str, state: str) -> str:
-        """Sorted set: job id → creation time (µs). Serves lists (newest first), claims (oldest first) and counts."""
+        """Sorted set: job id → creation time (µs). Serves lists, claims and counts."""
         return self.key("by_created", queue, state)
 
     def by_priority(self, queue: str) -> str:

@@ -19,7 +19,7 @@ class QueueFigures:
     statuses: dict[Status, int] = field(default_factory=lambda: dict.fromkeys(Status, 0))
     #: Pending jobs whose delay is not over. Those whose delay ended less than a second ago may still count.
     delayed: int = 0
-    #: Running jobs under a lease, which may have expired seconds ago.
+    #: Running jobs under a lease, which may have expired since the last run of the reaper.
     leased: int = 0
     #: For how many whole seconds the job has been due that the next claim gets; `None` without due jobs.
     oldest_due_seconds: int | None = None
@@ -48,7 +48,7 @@ async def read_figures(client: StoreClient, queue: str = "") -> dict[str, QueueF
     for name, order, seconds in (first for reply in replies for first in _firsts(reply)):
         firsts[name] = min(firsts.get(name, (order, seconds)), (order, seconds))
     for name, (_, seconds) in firsts.items():
-        if name in figures:
+        if name in figures and figures[name].due > 0:  # as it was counted, a moment before
             figures[name].oldest_due_seconds = seconds
     return figures
 

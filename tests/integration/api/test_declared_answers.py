@@ -49,6 +49,7 @@ def use_jobs(api: httpx.Client) -> None:
         create(api, job_id)
         api.patch(f"/v1/jobs/{job_id}", json={"status": job_id})
         api.get(f"/v1/jobs/{job_id}/result")
+    api.get("/v1/queues/default")
     api.post("/v1/jobs/nobody/retry")
     api.post("/v1/jobs/failed/retry", headers={"If-Match": '"old"'})
     for attempts in (1, 2):

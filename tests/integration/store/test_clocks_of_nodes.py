@@ -21,8 +21,8 @@ from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
 from service.store.partitions import Partitions
 from tests.helpers import clocks
-from tests.helpers.clocks import FakeClock
 from tests.helpers.redis_cluster import Cluster
+from tests.helpers.redis_servers import ServerProcess
 
 PARTITIONS = Partitions(16)
 #: The partitions of the two masters, and the id of a job in each.
@@ -53,15 +53,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def first(servers: Cluster) -> FakeClock:
-    """The clock of the master of the first partition, in a cluster without data."""
+def first(servers: Cluster) -> ServerProcess:
+    """The master of the first partition, in a cluster without data whose clocks are right."""
     for node in servers.nodes:
         node.call("FLUSHALL")
-        assert node.clock
-        node.clock.set(0)
-    clock = servers.master_of(FIRST).clock
-    assert clock
-    return clock
+        node.set_clock(0)
+    return servers.master_of(FIRST)
 
 
 @pytest.fixture
@@ -70,7 +67,7 @@ def calls() -> Calls:
 
 
 @pytest.fixture
-async def client(servers: Cluster, first: FakeClock, calls: Calls) -> AsyncIterator[StoreClient]:
+async def client(servers: Cluster, first: ServerProcess, calls: Calls) -> AsyncIterator[StoreClient]:
     deployment = open_deployment(servers.url)
     client = StoreClient(deployment, calls)
     try:
@@ -91,12 +88,12 @@ def leases(client: StoreClient) -> LeaseManager:
 
 
 async def test_a_lease_is_over_by_the_clock_of_its_own_node(
-    jobs: JobStateManager, leases: LeaseManager, first: FakeClock
+    jobs: JobStateManager, leases: LeaseManager, first: ServerProcess
 ) -> None:
     await jobs.create_job(OF_LAST, 1)
     await leases.claim_job(["default"], "w", lease_seconds=30)
 
-    first.set(60)
+    first.set_clock(60)
 
     found = [await jobs.get_job(OF_LAST)]
     found += (await jobs.get_jobs([OF_FIRST, OF_LAST])).items
@@ -106,9 +103,9 @@ async def test_a_lease_is_over_by_the_clock_of_its_own_node(
 
 @pytest.mark.parametrize("skew", [-5, 5])
 async def test_a_claim_waits_for_a_delay_by_the_clock_of_its_node_and_without_looking_all_the_time(
-    jobs: JobStateManager, leases: LeaseManager, client: StoreClient, first: FakeClock, calls: Calls, skew: float
+    jobs: JobStateManager, leases: LeaseManager, client: StoreClient, first: ServerProcess, calls: Calls, skew: float
 ) -> None:
-    first.set(skew)
+    first.set_clock(skew)
     shutdown = Shutdown()
     await jobs.create_job(OF_LAST, 1, delay_seconds=1)
     pending, started = PendingClaim(["default"]), time.monotonic()
@@ -125,14 +122,14 @@ async def test_a_claim_waits_for_a_delay_by_the_clock_of_its_node_and_without_lo
 
 
 async def test_a_lease_outlives_jumps_of_the_clock_that_are_shorter_than_what_is_left_of_it(
-    jobs: JobStateManager, leases: LeaseManager, first: FakeClock
+    jobs: JobStateManager, leases: LeaseManager, first: ServerProcess
 ) -> None:
     await jobs.create_job(OF_FIRST, 1)
     claim = await leases.claim_job(["default"], "w", lease_seconds=60)
     assert claim
     changed = [claim.job.updated_at]
     for seconds in (30, 0, -30, 0, 30):
-        first.set(seconds)
+        first.set_clock(seconds)
         reaped, _ = await leases.reap(FIRST)
         assert reaped == []
         await leases.heartbeat(OF_FIRST, claim.lease.token, lease_seconds=60)
@@ -143,12 +140,12 @@ async def test_a_lease_outlives_jumps_of_the_clock_that_are_shorter_than_what_is
 
 
 async def test_two_jobs_of_a_partition_are_created_in_order_although_its_clock_is_set_back(
-    jobs: JobStateManager, first: FakeClock
+    jobs: JobStateManager, first: ServerProcess
 ) -> None:
     ids = [f"o{n}" for n in range(400) if PARTITIONS.of(f"o{n}") is FIRST][:3]
     created = []
     for job_id, seconds in zip(ids, (5, -5, 0), strict=True):
-        first.set(seconds)
+        first.set_clock(seconds)
         created.append((await jobs.create_job(job_id, 1)).job.created_at)
         await asyncio.sleep(0)
     assert created == sorted(created)

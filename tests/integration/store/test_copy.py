@@ -67,7 +67,7 @@ async def store(redis: Redis, client: StoreClient) -> Redis:
     await jobs.delete_job("deleted")
     await redis.hset(PARTITION.job("failed"), b"foreign\xff", b"\xfe")
     for number in range(60):
-        await jobs.create_job(f"j{number}", number, queue=f"q{number % 3}", correlation_id="c")
+        await jobs.create_job(f"j{number}", number, queue=f"q{number % 3}", correlation_id="c", priority=number % 2)
     await queues.configure_queue("q", max_running=5, retention_seconds={"failed": 600})
     await queues.configure_queue("paused", paused=True)
     await jobs.write_version()

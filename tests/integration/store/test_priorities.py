@@ -9,7 +9,7 @@ from service.domain.states import Status
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.queues import QueueManager
-from tests.helpers.partitions import PARTITIONS
+from tests.helpers.partitions import PARTITIONS, id_in
 from tests.helpers.store_operations import Store
 from tests.integration.store.test_leases import claimed
 
@@ -84,6 +84,50 @@ async def test_a_released_job_keeps_its_priority(jobs: JobStateManager, leases: 
 
     assert released.priority == 10
     assert await claim_all(leases) == ["urgent", "plain"]
+
+
+async def test_a_job_whose_lease_has_expired_keeps_its_priority(
+    jobs: JobStateManager, leases: LeaseManager, store: Store
+) -> None:
+    await jobs.create_job("plain", 1)
+    await jobs.create_job("urgent", 1, priority=10, max_attempts=2)
+    assert (await claimed(leases)).job.job_id == "urgent"
+
+    await store.end_lease("urgent")
+    assert [one.job_id for partition in PARTITIONS for one in (await leases.reap(partition))[0]] == ["urgent"]
+
+    assert await claim_all(leases) == ["urgent", "plain"]
+
+
+async def test_jobs_of_the_same_place_are_all_claimed_also_behind_jobs_that_are_not_there(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    """A claim that reads on must not leave out those with the score of the last one that it read."""
+    names = [id_in(PARTITIONS.first, f"j{number}") for number in range(12)]
+    for name in names:
+        await jobs.create_job(name, 1, priority=10)
+    by_priority = PARTITIONS.first.by_priority("default")
+    first = await redis.zscore(by_priority, names[0]) or 0
+    gone = {f"gone-{number}": first for number in range(3)}
+    await redis.zadd(by_priority, gone)
+
+    claims = await leases.claim_jobs(["default", "b", "c", "d"], "w", max_jobs=4)
+    assert [claim.job.job_id for claim in claims] == names[:4]
+    assert await claim_all(leases, "default", "b") == names[4:]
+    await redis.zrem(by_priority, *gone)
+
+
+async def test_a_retry_with_a_delay_and_a_priority(jobs: JobStateManager, leases: LeaseManager, store: Store) -> None:
+    await jobs.create_job("retried", 1)
+    await jobs.cancel_job("retried")
+    await jobs.create_job("plain", 1)
+    await jobs.retry_job("retried", delay_seconds=60, priority=-10)
+    assert await claim_all(leases) == ["plain"]
+    await jobs.create_job("later", 1)
+
+    await store.end_delay("retried")
+
+    assert await claim_all(leases) == ["later", "retried"]
 
 
 @pytest.mark.parametrize(

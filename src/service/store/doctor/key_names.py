@@ -8,7 +8,7 @@ from service.store.partition import PARTITION, ROOT, STATUS_OF_STATE, TYPES, Par
 from service.store.partitions import Partitions
 
 #: Kinds of keys whose name ends with a digest of client data, or with a queue.
-_WITH_NAME: Final = frozenset({"claim", "aim", "gate", "rate_limit", "by_priority"})
+_WITH_NAME: Final = frozenset({"claim", "aim", "gate", "rate_limit"})
 #: Kinds of keys of data version 1 that later versions do not use.
 _V1_KINDS: Final = frozenset({"list", "exp", "shelves", "due", "clock", "drain", "limit", "synced"})
 #: Kinds of keys under `ROOT` with any number of partitions, except on a cluster.
@@ -87,4 +87,6 @@ def _split(name: str) -> tuple[str, str]:
 def _is_valid(kind: str, parts: list[str]) -> bool:
     if kind == "by_created":
         return len(parts) == 2 and constraints.QUEUE.is_valid(parts[0]) and parts[1] in STATUS_OF_STATE
+    if kind == "by_priority":
+        return len(parts) == 1 and constraints.QUEUE.is_valid(parts[0])
     return len(parts) == 1 if kind in _WITH_NAME else not parts

@@ -52,17 +52,16 @@ if next_delay and ARGV[11]:byte() == 49 and tonumber(next_delay) <= NOW then ret
 local function advance(cursor)
   cursor.at = cursor.at + 2
   if cursor.at > #cursor.entries and not cursor.ended then
-    cursor.entries = call('ZRANGE', cursor.list, cursor.bound, '+inf', 'BYSCORE', 'LIMIT', '0', cursor.size,
-      'WITHSCORES')
-    cursor.at, cursor.ended = 1, #cursor.entries < 2 * cursor.size
-    cursor.bound, cursor.size = '(' .. (cursor.entries[#cursor.entries] or ''), 4 * cursor.size
+    -- The jobs before these were claimed, so they are not in the list any more, or passed.
+    cursor.entries = call('ZRANGE', cursor.list, cursor.passed, cursor.passed + cursor.size - 1, 'WITHSCORES')
+    cursor.at, cursor.ended, cursor.size = 1, #cursor.entries < 2 * cursor.size, 4 * cursor.size
   end
   cursor.id, cursor.order = cursor.entries[cursor.at], tonumber(cursor.entries[cursor.at + 1])
 end
 
 local function open_cursor(queue, state, list, size)
-  local cursor = { queue = queue, state = state, list = list, passed = 0, entries = {}, at = 0, ended = false, bound = '-inf',
-    size = size, id = nil, order = nil }
+  local cursor = { queue = queue, state = state, list = list, passed = 0, entries = {}, at = 0, ended = false, size = size,
+    id = nil, order = nil }
   advance(cursor)
   return cursor
 end
@@ -87,7 +86,7 @@ local function open_queue(name, settings, size)
   if prioritized.id then cursors[#cursors + 1] = prioritized end
 end
 
-local page_size = queue_count == 1 and ARGV[8] or format('%d', math.ceil(max_jobs / queue_count))
+local page_size = math.ceil(max_jobs / queue_count)
 local settings_of = call('HMGET', key('queues'), unpack(ARGV, 12))
 for i, settings in ipairs(settings_of) do
   local opened, failure = pcall(open_queue, ARGV[11 + i], settings, page_size)

@@ -41,7 +41,7 @@ local expires_at, created_at = format_time(expires * 1000), format_time(created)
 expires = format('%d', expires)
 
 -- Additions.
-add_to_lists(job, delay > 0 and 'delayed' or job.priority ~= 0 and 'prioritized' or 'pending')
+add_to_lists(job, delay > 0 and 'delayed' or due_state(job))
 add_score(key('by_expiry'), expires, expiry_member(job))
 if job.tags ~= '' then
   local tags, members, scored = key('tags'), tag_members(job), {}

@@ -14,7 +14,7 @@ local function end_delay(member)
   elseif job.available > NOW then
     redis.call('ZADD', delays, job.available, member)
   else
-    add_to_lists(job, job.priority ~= 0 and 'prioritized' or 'pending')
+    add_to_lists(job, due_state(job))
     if not woken[job.queue] then emit('queue', 'queue', job.queue) end
     commit()
     woken[job.queue] = true

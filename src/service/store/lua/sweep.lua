@@ -27,7 +27,11 @@ local function sweep(member)
   swept = swept + 1
   queues[job.queue] = true
 
-  if state then remove_from_lists(job, state) end
+  if state then
+    remove_from_lists(job, state)
+  elseif not created_at then -- its list was lost
+    remove('ZREM', key('by_priority', job.queue), job.id)
+  end
   -- Without a state, another job of this id has its place in the list since.
   if not lease and (state == 'running' or not state) then remove('ZREM', key('leases'), job.id) end
   if not (run_deadline or start_deadline or FINAL[state]) then

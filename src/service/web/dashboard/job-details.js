@@ -58,7 +58,7 @@ function fieldsOf(job) {
       job.correlation_id &&
         el("a", { class: "id", href: jobsHref({ correlation_id: job.correlation_id }) }, job.correlation_id),
     ],
-    ["priority", "Priority", job.priority && `${job.priority.toLocaleString()} s`],
+    ["priority", "Priority", job.priority ? `${job.priority} s` : null],
     ["attempt", "Attempts", attemptsText(job)],
     ["worker", "Worker", job.worker],
     ["lease_expires_at", "Lease expires", leaseValue(job)],

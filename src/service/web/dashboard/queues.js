@@ -72,7 +72,7 @@ function row(initial, onChange) {
   const paused = el("span", { class: "badge paused" }, "paused");
   const links = STATUS_COLUMNS.map((status) => el("a", { class: "plain", href: jobsHref({ queue: name, status }) }));
   const maxRunning = el("span", { class: "muted" });
-  const [demand, age] = [el("span"), el("span")];
+  const [demand, age] = [el("td", { class: "number" }), el("td", { class: "number" })];
   const retention = el("div", { class: "muted retention" });
   const change = (/** @type {QueueSettings} */ settings, /** @type {string} */ message) =>
     withErrorToast(async () => {
@@ -98,8 +98,8 @@ function row(initial, onChange) {
     ...links.map((link, index) =>
       el("td", { class: COLUMNS[index + 1]?.[1] }, link, STATUS_COLUMNS[index] === "running" && maxRunning),
     ),
-    el("td", { class: "number" }, demand),
-    el("td", { class: "number" }, age),
+    demand,
+    age,
     el("td", { class: "actions" }, toggle, limit, retention),
   );
   return {
@@ -111,7 +111,7 @@ function row(initial, onChange) {
         setText(link, (current.statuses[STATUS_COLUMNS[index] ?? ""] ?? 0).toLocaleString());
       setText(maxRunning, current.max_running ? ` of ${current.max_running.toLocaleString()}` : "");
       setText(demand, current.demand.toLocaleString());
-      setText(age, current.oldest_due_seconds === undefined ? "" : twoUnits(current.oldest_due_seconds));
+      setText(age, twoUnits(current.oldest_due_seconds));
       setText(retention, retentionText(current));
       show(paused, current.paused);
       fill(toggle, current.paused ? "Resume" : "Pause", el("span", { class: "visually-hidden" }, ` ${name}`));

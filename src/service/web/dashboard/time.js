@@ -31,11 +31,9 @@ export function duration(ms) {
   return twoUnits(Math.round(seconds));
 }
 
-/**
- * Format whole seconds in up to two units: `3 s`, `4 min 10 s`, `2 h 5 min`, `3 d 4 h`.
- * @param {number} seconds
- */
+/** Format whole seconds in up to two units. @param {number | undefined} seconds */
 export function twoUnits(seconds) {
+  if (seconds === undefined) return "";
   const [days, hours] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24];
   const [minutes, rest] = [Math.floor(seconds / 60) % 60, seconds % 60];
   if (days) return joinUnits(days, "d", hours, "h");

@@ -31,6 +31,11 @@ local function parse_settings(field)
   return field:match('^(%d):(%d*):(%d*):(%d*):(%d*)$')
 end
 
+-- The state of a pending job whose delay is over.
+local function due_state(job)
+  return job.priority == 0 and 'pending' or 'prioritized'
+end
+
 local function contains(words, word)
   return (' ' .. words .. ' '):find(' ' .. word .. ' ', 1, true) ~= nil
 end

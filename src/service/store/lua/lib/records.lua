@@ -27,12 +27,14 @@ local function parse_job(id, fields)
     reject_record(id)
   end
   job.created = format('%d', job.created_micros)
-  local available = job.status == 'pending' and parse_time(fields.available_at)
-  -- A delay that is over was perhaps not ended yet; the record does not tell.
-  if available and (available > NOW or call('ZSCORE', key('delays'), delay_member(job))) then
-    job.state, job.available = 'delayed', available
-  elseif job.status == 'pending' and job.priority ~= 0 then
-    job.state = 'prioritized'
+  if job.status == 'pending' then
+    local available = parse_time(fields.available_at)
+    -- A delay that is over was perhaps not ended yet; the record does not tell.
+    if available and (available > NOW or call('ZSCORE', key('delays'), delay_member(job))) then
+      job.state, job.available = 'delayed', available
+    else
+      job.state = due_state(job)
+    end
   elseif job.status == 'running' and not job.has_lease then
     job.state = 'unleased'
   end

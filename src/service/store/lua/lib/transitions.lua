@@ -76,9 +76,12 @@ local function change(job, update)
   local expires, revision = retention_deadline(delay, retention, lease, deadline), format('%d', job.revision + 1)
   local available = delay > 0 and NOW + delay or nil
   if given.priority then job.priority = tonumber(given.priority) end
-  local state = available and 'delayed' or status
-  if state == 'pending' and job.priority ~= 0 then state = 'prioritized' end
-  if state == 'running' and not lease then state = 'unleased' end
+  local state = status
+  if status == 'pending' then
+    state = available and 'delayed' or due_state(job)
+  elseif status == 'running' and not lease then
+    state = 'unleased'
+  end
   local old_expires_at, old_lease_expires_at = held.expires_at, held.lease_expires_at
   -- Times of a record never go back; retention, delay, lease and the interval of events run from now all the same.
   local now, now_text = NOW, format_time(NOW)
