@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("consistent_store")
 
 HELPERS = ROOT / "tests" / "helpers"
 #: Examples of each operation; `just fuzz` generates more.
-EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "30")
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "20")
 
 
 def test_generated_requests_cause_no_undocumented_response_and_no_5xx(

@@ -376,7 +376,7 @@ async def test_a_retried_deletion_succeeds(jobs: JobStateManager) -> None:
 
 
 @pytest.mark.corrupts_keys
-@pytest.mark.parametrize("name", [PARTITION.by_created("default", "running"), PARTITION.by_expiry, PARTITION.events])
+@pytest.mark.parametrize("name", [PARTITION.by_created("default", "unleased"), PARTITION.by_expiry, PARTITION.events])
 async def test_an_index_of_unexpected_type_is_named_and_the_update_writes_nothing(
     jobs: JobStateManager, redis: Redis, name: str
 ) -> None:
