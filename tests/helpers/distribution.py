@@ -46,8 +46,9 @@ def start_longest_first(items: list[pytest.Item]) -> None:
 def processes(config: pytest.Config) -> int:
     """Return for `-n auto` how many processes run the tests; 0 for pytest's own, if the tests are of one file.
 
-    There are twice as many processes as processors, because tests mostly wait.
+    There are more processes than processors, because tests mostly wait: five for two. 8,517 tests took 472 s with five
+    on two processors, 486 s with four.
     """
     if len({argument.partition("::")[0] for argument in config.args}) == 1 and ".py" in config.args[0]:
         return 0
-    return 2 * len(os.sched_getaffinity(0))
+    return 5 * len(os.sched_getaffinity(0)) // 2
