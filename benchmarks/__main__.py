@@ -9,6 +9,7 @@ from typing import Final
 from benchmarks import (
     claims,
     cluster,
+    creates,
     event_latency,
     expiry,
     http_throughput,
@@ -26,6 +27,7 @@ PARTS: Final[dict[str, tuple[str, Measurement]]] = {
     "http": ("Over HTTP", http_throughput.measure),
     "library": ("Library and peers", peers_library.measure),
     "store": ("Cost of a change in Redis", store.measure),
+    "creates": ("Creation of many jobs", creates.measure),
     "claims": ("Claims of several jobs", claims.measure),
     "expiry": ("Many expiries at one moment", expiry.measure),
     "partitions": ("Several partitions", partitions.measure),

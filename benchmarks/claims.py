@@ -15,9 +15,8 @@ from statistics import median
 from typing import Any, Final
 
 import httpx
-import redis
 
-from benchmarks.fixtures import AUTHORIZATION, INPUT, WEEK, free_port, run_in_batches, server
+from benchmarks.fixtures import AUTHORIZATION, INPUT, WEEK, cpu_seconds, free_port, run_in_batches, server
 from benchmarks.http_throughput import PERSISTENCE, running
 from benchmarks.report import Report, Table
 from service.store.client import StoreClient
@@ -70,11 +69,6 @@ async def _empty_queue(claim: Claim, size: int | None) -> float:
     return seconds
 
 
-def _cpu_seconds(url: str) -> float:
-    cpu: dict[str, Any] = redis.Redis.from_url(url).info("cpu")
-    return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
-
-
 @contextlib.asynccontextmanager
 async def _store(url: str) -> AsyncIterator[tuple[JobStateManager, LeaseManager]]:
     pool = create_pool(url)
@@ -98,9 +92,9 @@ async def _measure(rounds: int, report: Report) -> None:
             for name, claim in paths.items():
                 for size in SIZES:
                     await run_in_batches(JOBS, lambda _: jobs.create_job(str(uuid.uuid4()), INPUT))
-                    before = _cpu_seconds(url)
+                    before = cpu_seconds(url)
                     seconds = await _empty_queue(claim, size)
-                    cpu = _cpu_seconds(url) - before
+                    cpu = cpu_seconds(url) - before
                     samples.setdefault((name, size), []).append((JOBS / seconds, cpu / JOBS * 1e6))
     for name in paths:
         report.add(_table(name, {size: samples[name, size] for size in SIZES}))

@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+import redis
+
 from service.domain.api_keys import hash_key
 from service.embedded.binary import find
 from service.store.jobs import JobStateManager
@@ -81,6 +83,12 @@ async def store(url: str) -> AsyncIterator[JobStateManager]:
     pool = create_pool(url)
     yield JobStateManager(pool, ttl=WEEK)
     await pool.disconnect()
+
+
+def cpu_seconds(url: str) -> float:
+    """Return the CPU time that a Redis has used."""
+    cpu: dict[str, Any] = redis.Redis.from_url(url).info("cpu")
+    return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
 
 
 async def run_in_batches(count: int, work: Callable[[int], Awaitable[Any]]) -> None:

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from jobstate._options import JobFilter, JobOptions, RetryOptions
+    from jobstate._options import JobFilter, JobOptions, NewJob, RetryOptions
     from jobstate._retry import RetryPolicy
     from jobstate.async_client import AsyncJobHandle, AsyncJobs
     from jobstate.client import JobHandle, Jobs
@@ -66,6 +66,7 @@ __all__ = [
     "JobUnsuccessful",
     "Jobs",
     "JobstateError",
+    "NewJob",
     "NotFound",
     "PermanentFailure",
     "Problem",

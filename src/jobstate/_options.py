@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal, TypedDict
+from typing import Literal, Required, TypedDict
 
 
-class JobOptions(TypedDict, total=False):
-    """The optional fields of a new job."""
+class _JobFields(TypedDict, total=False):
+    """The optional fields of a new job, but for the trace context of its request."""
 
     #: The id of a group of jobs, which lists can filter by.
     slate_id: str | None
@@ -16,8 +16,6 @@ class JobOptions(TypedDict, total=False):
     scenario_count: int | None
     #: Connects the job to the request that caused it: in records, logs, lists, and at the worker.
     correlation_id: str | None
-    #: The W3C trace context that the worker continues.
-    traceparent: str | None
     #: How many failed attempts make the job failed; 1 by default.
     max_attempts: int | None
     #: Seconds before the second attempt, doubled for each further one, up to an hour.
@@ -32,6 +30,24 @@ class JobOptions(TypedDict, total=False):
     start_timeout_seconds: int | None
     #: Seconds for which the service keeps the record after the job has ended.
     retention_seconds: int | None
+
+
+class JobOptions(_JobFields, total=False):
+    """The optional fields of a new job."""
+
+    #: The W3C trace context that the worker continues.
+    traceparent: str | None
+
+
+class NewJob(_JobFields, total=False):
+    """A job for `submit_many`."""
+
+    #: Any JSON, as `submit` takes it.
+    input_params: Required[object]
+    #: The id; by default the service makes one.
+    id: str | None
+    #: The queue; `default` by default.
+    queue: str | None
 
 
 class RetryOptions(TypedDict, total=False):

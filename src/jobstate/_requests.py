@@ -85,7 +85,7 @@ def create_job(
 
     Raises `TypeError` or `ValueError` if `input_params` is not JSON, `TypeError` for an unknown option.
     """
-    _check_names(options, JobOptions)
+    check_names(options, JobOptions)
     fields: dict[str, Any] = {**options}
     headers = {
         "X-Correlation-ID": fields.get("correlation_id") or "",
@@ -93,7 +93,7 @@ def create_job(
     }
     body = _body(job_id=job_id, queue=queue, **fields, input_params=Raw(encode(input_params)))
     headers = {name: text for name, text in headers.items() if text.isascii() and text.strip()}
-    return _change("POST", "/v1/jobs", read_tagged, body, key).with_headers(headers)
+    return change("POST", "/v1/jobs", read_tagged, body, key).with_headers(headers)
 
 
 def get_job(job_id: str) -> Request[Tagged]:
@@ -123,7 +123,7 @@ def list_jobs(
     *, limit: int | None = None, cursor: str | None = None, include: Iterable[str] = (), **filters: Unpack[JobFilter]
 ) -> Request[models.JobPage]:
     """Get a page of jobs, newest first."""
-    _check_names(filters, JobFilter)
+    check_names(filters, JobFilter)
     query = _query(**_with_labels(filters), limit=limit, cursor=cursor, include=",".join(include) or None)
     return Request(method="GET", path=f"/v1/jobs{query}", read=read_json(models.JobPage))
 
@@ -138,22 +138,22 @@ def update_job(
     job_id: str, body: bytes, *, token: str = "", if_match: str = "", key: str | None = None
 ) -> Request[Tagged]:
     """Change the status or the progress of a job; `body` is the JSON of the change."""
-    return _change("PATCH", job_path(job_id), read_tagged, body, key, token=token, if_match=if_match)
+    return change("PATCH", job_path(job_id), read_tagged, body, key, token=token, if_match=if_match)
 
 
 def cancel_job(job_id: str, *, key: str | None = None) -> Request[Tagged]:
     """Cancel a job, or ask its worker to stop."""
-    return _change("POST", f"{job_path(job_id)}/cancel", read_tagged, key=key)
+    return change("POST", f"{job_path(job_id)}/cancel", read_tagged, key=key)
 
 
 def retry_job(job_id: str, options: RetryOptions, *, key: str | None = None) -> Request[Tagged]:
     """Make a failed or cancelled job pending again."""
-    return _change("POST", f"{job_path(job_id)}/retry", read_tagged, _body(**options), key)
+    return change("POST", f"{job_path(job_id)}/retry", read_tagged, _body(**options), key)
 
 
 def delete_job(job_id: str, *, key: str | None = None) -> Request[None]:
     """Delete a job that has ended."""
-    return _change("DELETE", job_path(job_id), read_empty, key=key)
+    return change("DELETE", job_path(job_id), read_empty, key=key)
 
 
 def claim_jobs(
@@ -166,7 +166,7 @@ def claim_jobs(
     body = _body(
         queues=list(queues), worker=worker, lease_seconds=lease_seconds, max_jobs=max_jobs, wait_seconds=wait_seconds
     )
-    request = _change("POST", "/v1/batch-claim", read_nothing_or(models.ClaimList), body, key)
+    request = change("POST", "/v1/batch-claim", read_nothing_or(models.ClaimList), body, key)
     return replace(request, timeout=TIMEOUT + wait_seconds)
 
 
@@ -176,12 +176,12 @@ def heartbeat(
     """Extend a lease, and report progress."""
     body = _body(progress=progress, lease_seconds=lease_seconds)
     path = f"{job_path(job_id)}/heartbeat"
-    return _change("POST", path, read_json(models.Heartbeat), body, token=token)
+    return change("POST", path, read_json(models.Heartbeat), body, token=token)
 
 
 def release(job_id: str, token: str, body: bytes = b"{}", *, key: str | None = None) -> Request[Tagged]:
     """Give a job back; with an `error_message` in `body` the attempt has failed."""
-    return _change("POST", f"{job_path(job_id)}/release", read_tagged, body, key, token=token)
+    return change("POST", f"{job_path(job_id)}/release", read_tagged, body, key, token=token)
 
 
 def get_stats() -> Request[models.Stats]:
@@ -226,7 +226,7 @@ def all_events(last_event_id: str = "", **filters: object) -> Request[bool]:
     return _stream(f"/v1/events{_query(**_with_labels(filters))}", last_event_id)
 
 
-def _change(
+def change(
     method: str,
     path: str,
     read: Callable[[Response], T],
@@ -236,6 +236,7 @@ def _change(
     token: str = "",
     if_match: str = "",
 ) -> Request[T]:
+    """Return a request that changes something, under `key` or a new one, so that it can be sent again."""
     headers = {"Idempotency-Key": key or str(uuid4())} | (_JSON if body else {})
     headers |= {name: text for name, text in (("Lease-Token", token), ("If-Match", if_match)) if text}
     return Request(method=method, path=path, read=read, headers=headers, body=body)
@@ -248,7 +249,7 @@ def _stream(path: str, last_event_id: str) -> Request[bool]:
     return Request(method="GET", path=path, read=read_has_stream, headers=headers)
 
 
-def _check_names(given: Mapping[str, Any], kind: Any) -> None:
+def check_names(given: Mapping[str, Any], kind: Any) -> None:
     """Raise `TypeError` for names that are not keys of a `TypedDict`."""
     if unknown := given.keys() - kind.__annotations__.keys():
         names = ", ".join(f"`{name}`" for name in kind.__annotations__)

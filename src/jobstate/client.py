@@ -8,10 +8,11 @@ from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
 import httpx
 
 from jobstate import _requests
+from jobstate._batches import submit_many_flow
 from jobstate._flow import Flow, log
 from jobstate._handle import BaseHandle, call_once, list_flow, wait_all_flow, wait_flow
 from jobstate._http import SharedClient, client_options
-from jobstate._options import JobFilter, JobOptions, RetryOptions
+from jobstate._options import JobFilter, JobOptions, NewJob, RetryOptions
 from jobstate._requests import Request
 from jobstate._retry import RetryPolicy
 from jobstate._runners import Stopped, SyncRunner
@@ -103,6 +104,29 @@ class Jobs:
         """
         request = _requests.create_job(input_params, id, queue, idempotency_key, options)
         return JobHandle(self, self._call(request).job, result_type)
+
+    @overload
+    def submit_many(
+        self, jobs: Iterable[NewJob], *, idempotency_key: str | None = ..., return_exceptions: Literal[False] = ...
+    ) -> "builtins.list[JobHandle[Any]]": ...
+    @overload
+    def submit_many(
+        self, jobs: Iterable[NewJob], *, idempotency_key: str | None = ..., return_exceptions: bool
+    ) -> "builtins.list[JobHandle[Any] | JobstateError]": ...
+    def submit_many(
+        self, jobs: Iterable[NewJob], *, idempotency_key: str | None = None, return_exceptions: bool = False
+    ) -> "builtins.list[Any]":
+        """Create many jobs with few requests, and return their handles in order.
+
+        Each job is a mapping with `input_params`, and perhaps `id`, `queue` and the other fields of `submit`. With an
+        `idempotency_key`, submitting the same jobs in the same order again returns the same jobs. `timeout` of the
+        client holds for each request of up to 1,000 jobs.
+
+        Raises the error of the first job that was not created, as `submit` does, when all others are. With
+        `return_exceptions` the errors stand in the places of their jobs.
+        """
+        flow = submit_many_flow(jobs, idempotency_key, self._policy, self._timeout, return_exceptions)
+        return [JobHandle(self, one) if isinstance(one, Job) else one for one in self._run(flow)]
 
     @overload
     def get(self, id: str, *, result_type: None = ...) -> "JobHandle[Any]": ...

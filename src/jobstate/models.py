@@ -123,6 +123,19 @@ class JobPage(Struct, frozen=True):
     next_cursor: str | None = None
 
 
+class CreatedJob(Struct, frozen=True):
+    """What became of one job of a batch: the job, or why it was not created."""
+
+    job: Job | None = None
+    problem: "Problem | None" = None
+
+
+class CreatedJobs(Struct, frozen=True):
+    """What became of the jobs of a batch, in the order of the request."""
+
+    items: tuple[CreatedJob, ...]
+
+
 class JobBatch(Struct, frozen=True):
     """The requested jobs that exist, without input and result, and the ids of the others."""
 

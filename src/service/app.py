@@ -9,6 +9,7 @@ from litestar.datastructures import CacheControlHeader, State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
+from service.api.controllers.batch_create import batch_create_router
 from service.api.controllers.claims import ClaimController
 from service.api.controllers.drain import DrainController
 from service.api.controllers.events import EventController
@@ -65,6 +66,7 @@ def create_app(
         route_handlers=[
             SystemController,
             JobsController,
+            batch_create_router(settings.max_batch_bytes),
             JobController,
             EventController,
             ClaimController,
@@ -90,8 +92,6 @@ def create_app(
 
 
 def _from_state(name: str) -> Provide:
-    """Return a provider of a value of the state, which the lifespan sets."""
-
     def provide(state: State) -> Any:
         return state[name]
 

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from redis.asyncio import ConnectionPool, Redis
 
-from service.domain.errors import StoreCorrupt
-from service.domain.jobs import JobFilter, Progress
+from service.domain.errors import JobStateError, StoreCorrupt
+from service.domain.jobs import JobFilter, NewJob, Progress
 from service.domain.rate_limits import RateLimit
 from service.domain.states import FINAL_STATUSES
 from service.domain.timestamps import format_timestamp
 from service.store.client import StoreClient
+from service.store.creation import Creation
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.partition import Partition
@@ -170,6 +171,12 @@ def _expired(state: str, **options: Any) -> Callable[[Store, str], Awaitable[Non
     return prepare
 
 
+async def _create_many(store: Store, job_id: str) -> None:
+    for result in await store.jobs.create_jobs([Creation(job_id, NewJob(input_params=1, queue=job_id))]):
+        if isinstance(result, JobStateError):
+            raise result
+
+
 async def _claim(store: Store, job_id: str) -> None:
     await store.leases.claim_job([job_id], "w", claim_key=f"claim-{job_id}")
 
@@ -244,6 +251,7 @@ def _list(**filters: Any) -> Callable[[Store, str], Awaitable[Any]]:
 #: Every operation, by a name for people.
 OPERATIONS: Final = {
     "create": Operation(lambda store, job_id: store.jobs.create_job(job_id, 1, queue=job_id)),
+    "create by a batch": Operation(_create_many),
     "create delayed": Operation(lambda store, job_id: store.jobs.create_job(job_id, 1, queue=job_id, delay_seconds=60)),
     "create with a priority": Operation(
         lambda store, job_id: store.jobs.create_job(job_id, 1, queue=job_id, priority=9)

@@ -145,6 +145,7 @@ def test_the_api_imports_nothing_of_redis(path: Path) -> None:
     assert not external_imports(path) & {"redis", "uvicorn", "click"}
     known = (
         "service.services",
+        "service.store.creation",
         "service.store.jobs",
         "service.store.leases",
         "service.store.events.claim_waiter",

@@ -21,6 +21,8 @@ from service.domain.states import Status
 #: The prefix of a problem's `type`; its name follows.
 TYPE_PREFIX: Final = "urn:jobstate:problem:"
 MEDIA_TYPE: Final = "application/problem+json"
+#: The option of a route with the name of the setting that limits its bodies, if that is not `MAX_BODY_BYTES`.
+BODY_LIMIT: Final = "body_limit"
 #: The default `Retry-After` in seconds.
 RETRY_AFTER: Final = 1
 
@@ -142,11 +144,22 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
 def handle_domain_error(request: Request[Any, Any, Any], error: errors.JobStateError) -> Response[Problem]:
     """Return the response to a domain error."""
     problem_type = PROBLEM_TYPES[type(error)]
+    _log_store_error(problem_type, error)
+    return _response(request, problem_type, str(error), error_headers(problem_type, error), extension_members(error))
+
+
+def problem_of(error: errors.JobStateError, request_id: str) -> Problem:
+    """Return the problem of a domain error that a part of a request has had; `request_id` is the correlation id."""
+    problem_type = PROBLEM_TYPES[type(error)]
+    _log_store_error(problem_type, error)
+    return build_problem(problem_type, str(error), request_id, extension_members(error))
+
+
+def _log_store_error(problem_type: ProblemType, error: errors.JobStateError) -> None:
     if isinstance(error, errors.StoreUnavailable):  # without a traceback: an outage causes many of them
         _log.warning("store unavailable", problem=problem_type.name, detail=str(error))
     elif isinstance(error, errors.StoreCorrupt):
         _log.error("store corrupt", problem=problem_type.name, exc_info=error.__cause__ or error)
-    return _response(request, problem_type, str(error), error_headers(problem_type, error), extension_members(error))
 
 
 def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
@@ -257,6 +270,7 @@ def _detail(request: Request[Any, Any, Any], error: HTTPException) -> str:
             return f"This path does not allow {request.method}. Use one of {_allow(error)}."
         case 413:
             limit = request.route_handler.resolve_request_max_body_size()
-            return f"The body exceeds the limit of {limit} bytes (`MAX_BODY_BYTES`). Send a smaller one."
+            setting = request.route_handler.opt.get(BODY_LIMIT, "MAX_BODY_BYTES")
+            return f"The body exceeds the limit of {limit} bytes (`{setting}`). Send a smaller one."
         case _:
             return error.detail

@@ -9,7 +9,7 @@ from litestar import Request
 
 from service.api.client_identity import client_id
 from service.api.request_context import context_of
-from service.domain.errors import RateLimited
+from service.domain.errors import InvalidValue, RateLimited
 from service.domain.rate_limits import Quota
 from service.store.rate_limiter import RateLimiter
 
@@ -23,6 +23,24 @@ async def enforce(request: Request[Any, Any, Any], limiter: RateLimiter) -> None
     context = context_of(request.scope)
     try:
         context.quota = await limiter.acquire(client_id(request.scope))
+    except RateLimited as error:
+        context.quota = error.quota
+        raise
+
+
+async def charge(request: Request[Any, Any, Any], limiter: RateLimiter | None, field: str, count: int) -> None:
+    """Count a request as `count` requests; one of them was counted before. `field` has the parts that count.
+
+    Raises `InvalidValue` for more than the limit ever allows, and like `enforce`.
+    """
+    if limiter is None or count == 1:
+        return
+    if count > limiter.limit.requests:
+        allowed = f"at most {limiter.limit.requests}, the rate limit of the service"
+        raise InvalidValue(field, f"{count} exceed what a client may ever send at once", allowed)
+    context = context_of(request.scope)
+    try:
+        context.quota = await limiter.acquire(client_id(request.scope), count - 1)
     except RateLimited as error:
         context.quota = error.quota
         raise

@@ -1,7 +1,7 @@
 """Decoding of JSON request bodies into structs; `Raw` fields pass through unparsed."""
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping
 from functools import cache
 from typing import Any, Final, TypeVar, get_type_hints
 
@@ -11,7 +11,6 @@ from litestar.openapi.spec import Reference, Schema
 from litestar.typing import FieldDefinition
 from msgspec import Struct
 
-from service.domain.annotations import field_specs
 from service.domain.errors import InvalidValue
 from service.domain.json_text import ALLOWED, MAX_DEPTH, lone_surrogate
 
@@ -32,6 +31,8 @@ _JSON_TYPES: Final = {
 }
 #: The end of a path to a value of a mapping.
 _ANY_KEY: Final = "[...]"
+#: A field or a place in a path.
+_NAME: Final = re.compile(r"[^.\[\]]+")
 _PATH: Final = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 
 
@@ -118,9 +119,12 @@ def _to_invalid_value(struct: type[Struct], message: str, body: bytes) -> Invali
 
 def _validate_mapping(struct: type[Struct], field: str, body: bytes) -> None:
     """Raise `InvalidValue` with the key of what is wrong in a field, which msgspec does not name."""
-    constraint = field_specs(struct)[field].constraint
-    if constraint is not None:
-        constraint.validate(field, msgspec.json.decode(body)[field])
+    value: Any = msgspec.json.decode(body)
+    for name in _NAME.findall(field):
+        value = value[int(name)] if isinstance(value, list) else value[name]
+    for meta in _metas(_type_at(struct, field)):
+        if (constraint := meta.get("constraint")) is not None:
+            constraint.validate(field, value)
 
 
 def _type_at(annotation: Any, path: str) -> Any:
@@ -140,16 +144,22 @@ def _union_members(annotation: Any) -> list[Any]:
     return [annotation, *(arm for inner in getattr(annotation, "__args__", ()) for arm in _union_members(inner))]
 
 
+def _metas(annotation: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield what the annotation of a field says of its constraints."""
+    for one in _union_members(annotation):
+        for meta in getattr(one, "__metadata__", ()):
+            if isinstance(meta, msgspec.Meta) and meta.extra:
+                yield meta.extra
+
+
 def _fields(annotation: Any) -> tuple[str, ...]:
     return next((one.__struct_fields__ for one in _union_members(annotation) if hasattr(one, "__struct_fields__")), ())
 
 
 def _allowed(annotation: Any, reason: str) -> str:
     """Return what the constraint of a field allows, else what msgspec expected."""
-    for one in _union_members(annotation):
-        for meta in getattr(one, "__metadata__", ()):
-            if isinstance(meta, msgspec.Meta) and meta.extra:
-                return str(meta.extra["allowed"])
+    for meta in _metas(annotation):
+        return str(meta["allowed"])
     if fields := _fields(annotation):
         return f"an object with the fields {', '.join(fields)}"
     return reason.split(",", 1)[0].removeprefix("Expected ").replace("`", "")

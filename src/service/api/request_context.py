@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from litestar import Request
 from litestar.types import Scope
 from msgspec import Struct, field
 
 from service.domain.api_keys import ApiKey
-from service.domain.constraints import TEXT, new_correlation_id
+from service.domain.constraints import TEXT, TRACEPARENT, new_correlation_id
 from service.domain.rate_limits import Quota
 
 if TYPE_CHECKING:  # these modules import this one
@@ -66,6 +67,12 @@ def correlation_id(scope: Scope) -> str:
     if not context.correlation_id:
         context.correlation_id = _sent_correlation_id(scope) or new_correlation_id()
     return context.correlation_id
+
+
+def traceparent(request: Request[Any, Any, Any]) -> str | None:
+    """Return the trace context of the client; W3C Trace Context has an invalid one ignored."""
+    sent = request.headers.getall("traceparent", [])
+    return sent[0] if len(sent) == 1 and TRACEPARENT.is_valid(sent[0]) else None
 
 
 def address(scope: Scope, path: str) -> str:

@@ -6,6 +6,7 @@ from litestar.openapi.spec import Schema
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from service.api.openapi.schemas import extensible_enum
+from service.api.problems import Problem
 from service.domain import constraints, jobs
 from service.domain.jobs import Claim, Job, NewJob, Progress, QueueName, ScenarioCount, description
 from service.domain.json_text import ALLOWED
@@ -190,6 +191,34 @@ class QueueList(Struct, frozen=True):
     """Queues, sorted by name."""
 
     items: Annotated[list[jobs.Queue], description("The queues that have jobs or settings")]
+
+
+class BatchCreate(Struct, frozen=True, forbid_unknown_fields=True):
+    """New jobs."""
+
+    jobs: Annotated[
+        list[CreateJob],
+        constraints.documented(
+            "The jobs, each as `POST /v1/jobs` takes it",
+            "1 to 1,000 jobs",
+            min_items=1,
+            max_items=constraints.BATCH_SIZE.maximum,
+        ),
+    ]
+
+
+class CreatedJob(Struct, frozen=True, omit_defaults=True):
+    """What became of one job of a batch: `job` and `replayed`, or `problem`."""
+
+    job: Annotated[Job, description("The job, without `input_params`")] | None = None
+    replayed: Annotated[bool, description("Whether an equal request had created it before")] | None = None
+    problem: Annotated[Problem, description("Why it was not created")] | None = None
+
+
+class CreatedJobs(Struct, frozen=True):
+    """What became of the jobs of a batch."""
+
+    items: Annotated[list[CreatedJob], description("In the order of the request")]
 
 
 class BatchGet(Struct, frozen=True, forbid_unknown_fields=True):

@@ -244,10 +244,14 @@ def new_correlation_id() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def job_id_for_key(key: str) -> str:
-    """Return the job id for an `Idempotency-Key`: a UUIDv8 of its SHA-256 (RFC 9562, section 5.8)."""
+def job_id_for_key(key: str, place: int | None = None) -> str:
+    """Return the job id for an `Idempotency-Key`: a UUIDv8 of its SHA-256 (RFC 9562, section 5.8).
+
+    Each place in a batch has an id of its own.
+    """
     IDEMPOTENCY_KEY.validate("Idempotency-Key", key)
-    digest = int.from_bytes(sha256(key.encode()).digest()[:16])
+    hashed = key if place is None else f"{key}\n{place}"  # no key has a line break
+    digest = int.from_bytes(sha256(hashed.encode()).digest()[:16])
     return str(uuid.UUID(int=(digest >> 80 << 80) | _with_version_bits(digest & (2**80 - 1), version=8)))
 
 

@@ -180,7 +180,9 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_body(body)
         if self.cycle is not None and self.cycle.response_complete:
             self._trailing_bytes += len(body)
-            if self._trailing_bytes > max(self._settings.max_body_bytes, MAX_TRAILING_BODY_BYTES):
+            if self._trailing_bytes > max(
+                *(self._settings.max_body_bytes, self._settings.max_batch_bytes, MAX_TRAILING_BODY_BYTES)
+            ):
                 self.transport.close()
 
     def on_message_complete(self) -> None:

@@ -78,6 +78,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 7
     job_ttl_seconds: Annotated[_RetentionSeconds, "The same in seconds; overrides `JOB_TTL_DAYS`"] | None = None
     max_body_bytes: Annotated[int, Meta(ge=1024, le=512 * 1024**2), "Maximum size of a request body in bytes"] = 1024**2
+    max_batch_bytes: Annotated[
+        int, Meta(ge=1024, le=512 * 1024**2), "The same of `POST /v1/batch-create`, which has up to 1,000 jobs"
+    ] = 8 * 1024**2
     max_connections: Annotated[_Count, "Maximum client connections per process"] = 2000
     max_concurrent_requests: Annotated[_Count, "Maximum concurrent requests per process"] = 1000
     max_waiting_requests: Annotated[

@@ -3,29 +3,28 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 from redis.asyncio import ConnectionPool
 
 from service.domain import constraints, errors, validation
 from service.domain.jobs import CreateResult, Job, NewJob, Progress
 from service.domain.states import RETRYABLE_STATUSES, Status, sources_of
 from service.domain.store_health import StoreAvailability
-from service.domain.tags import tags_of
 from service.domain.validation import FieldValue
 from service.settings import retention_from_environment
 from service.store import scripts
+from service.store.batch_creation import create_jobs
 from service.store.client import StoreClient
-from service.store.fingerprints import change_id_for, digest, new_request_id
+from service.store.creation import Creation
+from service.store.fingerprints import change_id_for, digest
 from service.store.observer import Observer
 from service.store.queries import JobReader
 from service.store.records import (
     DELETION_RECORD_TTL_MS,
-    ceil_seconds,
     decode_packed,
     field_args,
-    make_job,
     parse_status,
     validate_ttl_ms,
 )
@@ -89,34 +88,22 @@ class JobStateManager(JobReader):
         """
         given_id = UNSET if correlation_id is None else correlation_id
         new_job = NewJob(input_params=input_params, correlation_id=given_id, **options)
-        fields = validation.creation_fields(new_job)
-        request = digest("create", fields, validation.CREATION_DEFAULTS)
-        delay = new_job.delay_seconds * 1_000_000
-        del fields["delay_seconds"]
-        if fields["correlation_id"] is None:
-            fields["correlation_id"] = validation.validate_text("correlation_id", request_correlation_id)
-        if traceparent is not None:
-            fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
-        labels = dict(sorted(new_job.labels.items())) if new_job.labels else None  # as they are stored
-        slate_id, its_id = (cast("str | None", fields[name]) for name in ("slate_id", "correlation_id"))
-        partition = self._client.partition_of(job_id)
-        args = [job_id, request, new_request_id(), self._ttl, delay, fields["queue"], fields["slate_id"] or ""]
-        args += [",".join(tags_of(slate_id, its_id, labels)), self._client.partitions.size, partition.number]
-        args += [(new_job.start_timeout_seconds or 0) * 1000, new_job.priority]
-        args += field_args({name: value for name, value in fields.items() if name not in {"queue", "slate_id"}})
+        creation = Creation(job_id, new_job, traceparent, request_correlation_id)
+        partition = self._client.partitions.of(job_id)
+        args = [self._ttl, self._client.partitions.size, partition.number, *creation.arguments()]
         word, *reply = await self._client.run_script(scripts.CREATE, partition, args, [partition.job(job_id)])
-        if word == "DRAINING":
-            raise errors.Draining(ceil_seconds(reply[0]))
-        if word == "EXISTS":
-            raise errors.JobExists(job_id, *parse_status(reply))
-        if word == "REPLAYED":
-            (job, _), replayed = decode_packed(job_id, reply[1], int(reply[0])), not reply[2]
-        else:
-            given = {**fields, "input_params": Raw(cast("bytes", fields["input_params"])), "labels": labels}
-            job, replayed = make_job(job_id, given | _first_values(*reply)), False
-        if not replayed:
+        created = creation.result(word, reply)
+        if not created.replayed:
             self._client.observer.on_job_change("created")
-        return CreateResult(job, replayed)
+        return created
+
+    async def create_jobs(self, creations: Sequence[Creation]) -> list[CreateResult | errors.JobStateError]:
+        """Create jobs, each by itself, and return for each the result, or the error that `create_job` would raise."""
+        results = await create_jobs(self._client, self._ttl, creations)
+        created = sum(isinstance(one, CreateResult) and not one.replayed for one in results)
+        if created:
+            self._client.observer.on_job_change("created", created)
+        return results
 
     async def update_job_status(
         self,
@@ -267,22 +254,6 @@ class JobStateManager(JobReader):
         if word == "CHANGED":
             self._client.observer.on_job_change(reply[2].decode() if len(reply) > 2 else job.status)
         return job
-
-
-def _first_values(
-    created_at: bytes, expires_at: bytes, available_at: bytes, start_deadline_at: bytes
-) -> dict[str, Any]:
-    """Return the values that the script adds to the record of a new job."""
-    created = created_at.decode()
-    return {
-        "status": Status.PENDING,
-        "revision": 1,
-        "created_at": created,
-        "updated_at": created,
-        "expires_at": expires_at.decode(),
-        "available_at": available_at.decode() or None,
-        "start_deadline_at": start_deadline_at.decode() or None,
-    }
 
 
 def _join_versions(versions: Collection[str]) -> str:

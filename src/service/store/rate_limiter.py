@@ -19,13 +19,19 @@ class RateLimiter:
         self._client = client
         self._limit = limit
 
-    async def acquire(self, client: str) -> Quota:
-        """Count one request of `client` and return what is left of its quota.
+    @property
+    def limit(self) -> RateLimit:
+        """The limit of each client."""
+        return self._limit
 
-        Raises `RateLimited` if nothing is left, and `StoreUnavailable` within 3 s if Redis cannot count.
+    async def acquire(self, client: str, count: int = 1) -> Quota:
+        """Count requests of `client` and return what is left of its quota.
+
+        Raises `RateLimited` if less than `count` is left, and counts none then; `StoreUnavailable` within 3 s if Redis
+        cannot count.
         """
         counter = digest("rate-limit", {"client": client, "limit": self._limit})
-        args = [counter, self._limit.requests, self._limit.window_seconds * _SECOND]
+        args = [counter, self._limit.requests, self._limit.window_seconds * _SECOND, count]
         partition = self._client.partitions.home_of(counter)
         word, *reply = await self._client.run_script(scripts.RATE_LIMIT, partition, args)
         if word == "LIMITED":

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 _LUA: Final = files(__package__) / "lua"
 #: The libraries. A definition uses only definitions before it.
-_LIBRARIES: Final = ("common", "times", "writes", "indexes", "events", "records", "requests", "transitions")
+_LIBRARIES: Final = ("common", "times", "writes", "indexes", "events", "records", "requests", "transitions", "creation")
 #: What names no definition: comments, and keys of tables.
 _IGNORED: Final = re.compile(r"--.*|(?<=[{,])\s*\w+ =(?!=)")
 _NAME: Final = re.compile(r"(?<![\w.:'])[A-Za-z_]\w*")
@@ -22,7 +22,7 @@ class Script(NamedTuple):
 
     name: str
     text: str
-    #: The words that the reply may start with.
+    #: The words that the reply may start with, or that to one of several jobs.
     replies: frozenset[str]
     #: The SHA-1 of the text, for `EVALSHA`.
     sha: str
@@ -75,6 +75,7 @@ def _script(name: str, text: str, replies: tuple[str, ...] = (), acknowledges: b
 
 
 CREATE: Final = _load("create", "CREATED", "REPLAYED", "EXISTS", "DRAINING")
+CREATE_MANY: Final = _load("create_many", "JOBS", "CREATED", "REPLAYED", "EXISTS", "DRAINING", "ERROR")
 UPDATE: Final = _load(
     *("update", "CHANGED", "UNCHANGED", "NOT_FOUND", "LEASE_LOST", "KEY_REUSED", "PRECONDITION_FAILED"),
     *("BEFORE_RETRY", "ILLEGAL_TRANSITION"),
@@ -116,6 +117,7 @@ CHECK_ENTRIES: Final = _load("check_entries", "CHECKED", flags="allow-oom", ackn
 PROBE: Final = _script("probe", f"#!lua flags=allow-oom\n{_read('probe')}")
 
 ALL: Final = (
-    *(CREATE, UPDATE, RETRY, CLAIM, AIM, GATE, HEARTBEAT, RELEASE, REAP, TIME_OUT, END_DELAYS, CONFIGURE_QUEUE, DRAIN),
-    *(DELETE, LIST, COUNT, FIND_OLDEST, FIND_DUE, SWEEP, WRITE_VERSION, RATE_LIMIT, CHECK_JOBS, CHECK_ENTRIES),
+    *(CREATE, CREATE_MANY, UPDATE, RETRY, CLAIM, AIM, GATE, HEARTBEAT, RELEASE, REAP, TIME_OUT, END_DELAYS),
+    *(CONFIGURE_QUEUE, DRAIN, DELETE, LIST, COUNT, FIND_OLDEST, FIND_DUE, SWEEP, WRITE_VERSION, RATE_LIMIT),
+    *(CHECK_JOBS, CHECK_ENTRIES),
 )

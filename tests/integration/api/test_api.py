@@ -507,6 +507,7 @@ def test_the_api_document_lists_every_operation(api: httpx.Client) -> None:
         ("post", "/v1/jobs/{job_id}/cancel"),
         ("post", "/v1/jobs/{job_id}/retry"),
         ("post", "/v1/batch-get"),
+        ("post", "/v1/batch-create"),
         ("get", "/v1/stats"),
         ("post", "/v1/claims"),
         ("post", "/v1/batch-claim"),

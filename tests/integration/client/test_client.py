@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 
-from jobstate import AsyncJobs, Jobs, errors
+from jobstate import AsyncJobs, Jobs, NewJob, errors
 from tests.helpers.polling import TIMEOUT, wait_until
 
 
@@ -211,6 +211,36 @@ def test_a_list_goes_over_all_pages(jobs: Jobs, api: httpx.Client) -> None:
     [third, _, first] = (job.record.created_at for job in jobs.list(queue="many", limit=3))
     assert [job.id for job in jobs.list(queue="many", created_after=first, created_before=third)] == [submitted[-2]]
     assert jobs.stats().queues["many"]["pending"] == 205
+
+
+def test_many_jobs_are_submitted_with_few_requests_and_once(jobs: Jobs, api: httpx.Client) -> None:
+    def submit() -> list[str]:
+        made = ({"input_params": number, "queue": "many", "priority": number % 2} for number in range(1005))
+        return [job.id for job in jobs.submit_many(made, idempotency_key="k")]
+
+    ids = submit()
+    assert len(set(ids)) == 1005
+    assert submit() == ids
+    assert jobs.stats().queues["many"]["pending"] == 1005
+    assert api.get(f"/v1/jobs/{ids[-1]}").json()["input_params"] == 1004
+    assert jobs.submit_many([]) == []
+
+
+def test_a_job_that_exists_is_an_error_in_its_place(jobs: Jobs) -> None:
+    made: list[NewJob] = [{"input_params": 1, "id": "a"}, {"input_params": 2, "id": "a"}, {"input_params": 3}]
+    first, second, third = jobs.submit_many(made, return_exceptions=True)
+    assert isinstance(second, errors.JobExists)
+    assert [job.record.status for job in (first, third) if not isinstance(job, Exception)] == ["pending"] * 2
+    with pytest.raises(errors.JobExists):
+        jobs.submit_many(made)
+    with pytest.raises(errors.InvalidRequest, match=r"jobs\[0\]\.queue"):
+        jobs.submit_many([{"input_params": 1, "queue": "a b"}])
+
+
+async def test_many_jobs_are_submitted_by_an_asynchronous_client(async_jobs: AsyncJobs) -> None:
+    made: list[NewJob] = [{"input_params": number, "labels": {"team": "blue"}} for number in range(3)]
+    submitted = await async_jobs.submit_many(made)
+    assert [job.record.labels for job in submitted] == [{"team": "blue"}] * 3
 
 
 def test_many_waits_use_one_stream(jobs: Jobs, api: httpx.Client) -> None:

@@ -20,6 +20,7 @@ OUTPUTS = [
     ["Hello, Cem"],
     ["…", "completed None"],
     ["['Hello, Eve', 'Hello, Fay']", "…"],
+    ["['Hello, Eve', 'Hello, Fay']"],
     ["…", "completed", "Hello, Gil"],
     ["['completed', 'data:', 'null']"],
     ["…", "completed None", "Hello, None"],

@@ -201,6 +201,7 @@ async def test_every_script_gives_every_reply_in_its_partition(store: Store) -> 
     await run_all(store)
 
     replies = {(one.name, word) for one in set(scripts.ALL) - NOT_IN_A_PARTITION for word in one.replies}
+    replies -= {(scripts.CREATE_MANY.name, word) for word in scripts.CREATE_MANY.replies - {"JOBS"}}  # of its items
     observer = store.client.observer
     assert isinstance(observer, Replies)
     assert replies - observer.seen == set()

@@ -60,6 +60,7 @@ KEYS: Final = (
 #: Under each operation the keys that it does not do without; it works with a foreign type at any other.
 EXPECTED: Final = {
     "create": {REFUSED: "record by_created:pending by_expiry meta queue_names events"},
+    "create by a batch": {REFUSED: "record by_created:pending by_expiry meta queue_names events"},
     "create delayed": {REFUSED: "record by_created:delayed by_expiry delays meta queue_names events"},
     "create with a priority": {REFUSED: "record by_created:prioritized by_priority by_expiry meta queue_names events"},
     "create tagged": {REFUSED: "record by_created:pending by_expiry tags meta queue_names events"},

@@ -54,7 +54,7 @@ OPERATIONS_BY_SCOPE: dict[Scope | None, set[str]] = {
         *("getMetrics", "listJobs", "batchGetJobs", "getStats", "getJob", "getJobResult", "getJobHistory"),
         *("streamJobEvents", "streamEvents", "listQueues", "getQueue", "getDrain"),
     },
-    Scope.WRITE: {"createJob", "updateJob", "cancelJob", "retryJob", "deleteJob"},
+    Scope.WRITE: {"createJob", "batchCreateJobs", "updateJob", "cancelJob", "retryJob", "deleteJob"},
     Scope.WORK: {"claimJob", "batchClaimJobs", "heartbeatJob", "releaseJob"},
     Scope.ADMIN: {"configureQueue", "startDrain", "stopDrain"},
 }

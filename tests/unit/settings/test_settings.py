@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "job_ttl_days": 7,
     "job_ttl_seconds": None,
     "ttl": timedelta(days=7),
+    "max_batch_bytes": 8 * 1024 * 1024,
     "max_body_bytes": 1024 * 1024,
     "max_connections": 2000,
     "max_concurrent_requests": 1000,
@@ -77,6 +78,7 @@ GOOD = [
     ("JOB_TTL_DAYS", "0" * 11 + "7", "ttl", timedelta(days=7)),
     ("JOB_TTL_SECONDS", "1", "ttl", timedelta(seconds=1)),
     ("JOB_TTL_SECONDS", "31536000", "ttl", timedelta(days=365)),
+    ("MAX_BATCH_BYTES", "1024", "max_batch_bytes", 1024),
     ("MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
     ("MAX_BODY_BYTES", "536870912", "max_body_bytes", 536870912),
     ("MAX_CONNECTIONS", "1", "max_connections", 1),
@@ -128,7 +130,7 @@ BAD = [
     *(("JOBSTATE_PORT", port) for port in [*NO_NUMBERS, "65536"]),
     *(("JOB_TTL_DAYS", days) for days in [*NO_NUMBERS, "0", "366"]),
     *(("JOB_TTL_SECONDS", seconds) for seconds in [*NO_NUMBERS, "0", "31536001"]),
-    *(("MAX_BODY_BYTES", size) for size in [*NO_NUMBERS, "1023", "536870913", "1MiB"]),
+    *((f"MAX_{what}_BYTES", size) for what in ("BODY", "BATCH") for size in [*NO_NUMBERS, "1023", "536870913", "1MiB"]),
     *(("SHUTDOWN_DRAIN_SECONDS", seconds) for seconds in [*NO_NUMBERS, "601", "90s"]),
     *(
         ("CORS_ORIGINS", origins)

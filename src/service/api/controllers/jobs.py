@@ -14,7 +14,7 @@ from service.api.openapi import examples
 from service.api.openapi import operations as docs
 from service.api.openapi.operations import Success, operation_docs
 from service.api.params import IdempotencyKey, LabelFilter, QueueFilter, SlateFilter, StatusFilter, in_query
-from service.api.request_context import address, correlation_id
+from service.api.request_context import address, correlation_id, traceparent
 from service.api.responses import StructResponse
 from service.api.schemas import BatchGet, CreateJob, JobList, unset_to_none
 from service.domain import constraints, errors, validation
@@ -163,19 +163,13 @@ async def _create(request: HttpRequest, data: CreateJob, key: str | None) -> Cre
         return await jobs.create_job(
             client_id if client_id is not None else by_key or jobs.new_job_id(),
             **fields,
-            traceparent=_traceparent(request),
+            traceparent=traceparent(request),
             request_correlation_id=correlation_id(request.scope),
         )
     except JobExists as error:
         if client_id is None and key is not None:
             raise IdempotencyKeyReused from error
         raise
-
-
-def _traceparent(request: HttpRequest) -> str | None:
-    """Return the trace context of the client; W3C Trace Context has an invalid one ignored."""
-    sent = request.headers.getall("traceparent", [])
-    return sent[0] if len(sent) == 1 and constraints.TRACEPARENT.is_valid(sent[0]) else None
 
 
 def _included(include: str | None) -> list[str]:

@@ -113,6 +113,9 @@ SEND_HEARTBEAT: Final[Examples] = {
 RETRY_JOB: Final[Examples] = {"same attempts": {}, "one attempt in a minute": {"max_attempts": 1, "delay_seconds": 60}}
 RELEASE_JOB: Final[Examples] = {"no failure": {}, "failed attempt": {"error_message": {"reason": "out of memory"}}}
 BATCH_GET: Final[Examples] = {"two": {"job_ids": ["sunday", "monday"]}}
+BATCH_CREATE: Final[Examples] = {
+    "two": {"jobs": [{"queue": "lineups", "input_params": {"seed": seed}} for seed in (42, 43)]},
+}
 BATCH: Final = jobs.JobBatch([LISTED], ["monday"])
 STATS: Final = jobs.Stats(
     at="2026-03-01T16:30:14.000000Z",

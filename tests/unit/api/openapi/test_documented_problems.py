@@ -42,6 +42,8 @@ CALLED = [
                 "listing",
                 "rows",
                 "job_counts",
+                "creation",
+                "batch_creation",
                 "queue_figures",
             ),
             *("events/job_watcher", "events/stream"),
@@ -75,7 +77,7 @@ def _nodes(function: Function) -> Iterator[ast.AST]:
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
     """Yield a node and all below it, except calls whose errors are suppressed."""
-    if isinstance(node, ast.Call) and _last(node.func) in {"_or_none", "_ping", "_release_unclaimed"}:
+    if isinstance(node, ast.Call) and _last(node.func) in {"_or_none", "_ping", "_release_unclaimed", "_result"}:
         return
     yield node
     for child in ast.iter_child_nodes(node):

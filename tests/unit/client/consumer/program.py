@@ -15,6 +15,7 @@ from jobstate import (
     JobHandle,
     JobOptions,
     Jobs,
+    NewJob,
     RetryOptions,
     RetryPolicy,
     Worker,
@@ -36,6 +37,8 @@ def synchronous() -> None:
     with Jobs("http://x", api_key="k", timeout=None, retry=RetryPolicy(max_attempts=3), transport=None) as jobs:
         job = jobs.submit(Params(1), queue="q", id="sunday", result_type=Lineups, idempotency_key="k", **options)
         assert_type(job, JobHandle[Lineups])
+        new: NewJob = {"input_params": Params(2), "id": "monday", "queue": None, "labels": {"a": "b"}}
+        assert_type(jobs.submit_many([new], idempotency_key="k"), list[JobHandle[Any]])
         assert_type(job.wait(timeout=600), Lineups)
         assert_type(job.id, str)
         assert_type(job.status, str)
