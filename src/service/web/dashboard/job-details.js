@@ -82,7 +82,7 @@ function fieldsOf(job) {
 }
 
 /**
- * Return the other fields as they are, so that a field that this page does not know is shown.
+ * Return the other fields as they are, also those that this page does not know.
  * @param {Job} job
  * @param {Field[]} fields
  * @returns {Field[]}
@@ -94,7 +94,7 @@ function otherFields(job, fields) {
     .map(([name, value]) => [name, labelOf(name), plainValue(name, value)]);
 }
 
-/** Return the label of a field without one: `review_at` becomes "Review at". @param {string} name */
+/** Return a label: `review_at` becomes "Review at". @param {string} name */
 function labelOf(name) {
   return name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
 }
@@ -141,7 +141,7 @@ function timeLeft(end, seconds) {
 }
 
 /**
- * Return the time left of a time-out, or only its length while it does not count.
+ * Return the time left of a time-out, or its length while it does not count.
  * @param {string | undefined} deadline
  * @param {number | undefined} seconds
  */

@@ -11,7 +11,7 @@ import { toast, withErrorToast } from "./toasts.js";
 /** @typedef {{paused: boolean} | {max_running: number | null}} QueueSettings */
 
 const MAX_LIMIT = 1_000_000;
-/** The statuses with a column, in this order. */
+/** The statuses with a column. */
 const STATUS_COLUMNS = ["pending", "running", "completed", "failed"];
 const COLUMNS = [
   ["Queue", ""],
@@ -25,7 +25,7 @@ const COLUMNS = [
 ];
 
 /**
- * Return the table of queues.
+ * Return the table.
  * @param {() => void} onChange called after a queue was changed here
  */
 export function queueTable(onChange) {
@@ -119,7 +119,7 @@ function row(initial, onChange) {
   };
 }
 
-/** Return how long jobs of a queue are kept after their end, where it says so. @param {Queue} queue */
+/** Return how long its ended jobs are kept, if that is set. @param {Queue} queue */
 function retentionText({ retention_seconds = {} }) {
   const kept = Object.entries(retention_seconds).map(([status, seconds]) => `${status} ${duration(seconds * 1000)}`);
   return kept.length > 0 ? `Kept after the end: ${kept.join(", ")}` : "";
