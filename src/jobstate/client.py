@@ -122,8 +122,8 @@ class Jobs:
         `idempotency_key`, submitting the same jobs in the same order again returns the same jobs. `timeout` of the
         client holds for each request of up to 1,000 jobs.
 
-        Raises the error of the first job that was not created, as `submit` does, when all others are. With
-        `return_exceptions` the errors stand in the places of their jobs.
+        Raises the error of the first job that was not created, as `submit` does, once all were tried, and the error of
+        a request at once. With `return_exceptions` the errors stand in the places of their jobs.
         """
         flow = submit_many_flow(jobs, idempotency_key, self._policy, self._timeout, return_exceptions)
         return [JobHandle(self, one) if isinstance(one, Job) else one for one in self._run(flow)]

@@ -3,6 +3,7 @@
 The headers are those of draft-ietf-httpapi-ratelimit-headers-08 and later.
 """
 
+import math
 from typing import Any, Final
 
 from litestar import Request
@@ -43,7 +44,8 @@ async def charge(request: Request[Any, Any, Any], limiter: RateLimiter | None, f
         context.quota = await limiter.acquire(client_id(request.scope), count - 1)
     except RateLimited as error:
         context.quota = error.quota
-        raise
+        for_the_next_request = math.ceil(limiter.limit.window_seconds / limiter.limit.requests)
+        raise RateLimited(error.quota, error.retry_after + for_the_next_request) from error
 
 
 def headers(quota: Quota | None) -> list[tuple[bytes, bytes]]:

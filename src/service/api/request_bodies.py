@@ -100,9 +100,11 @@ def _to_invalid_value(struct: type[Struct], message: str, body: bytes) -> Invali
     if path.endswith(_ANY_KEY):
         path = path.removesuffix(_ANY_KEY)
         try:
-            _validate_mapping(struct, path, body)
+            _validate_mapping(struct, path, body.removeprefix(_BYTE_ORDER_MARK))
         except InvalidValue as error:
             return error
+        except LookupError:  # a field that the body has twice: the first one is wrong
+            pass
     reason = _PATH.sub("", message)
     owner = _type_at(struct, path)
     if match := _UNKNOWN.search(reason):

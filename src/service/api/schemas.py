@@ -210,7 +210,7 @@ class BatchCreate(Struct, frozen=True, forbid_unknown_fields=True):
 class CreatedJob(Struct, frozen=True, omit_defaults=True):
     """What became of one job of a batch: `job` and `replayed`, or `problem`."""
 
-    job: Annotated[Job, description("The job, without `input_params`")] | None = None
+    job: Annotated[Job, description("The job, without `input_params`, `result` and `error_message`")] | None = None
     replayed: Annotated[bool, description("Whether an equal request had created it before")] | None = None
     problem: Annotated[Problem, description("Why it was not created")] | None = None
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Final
 
+from msgspec import structs
 from redis.exceptions import ResponseError
 
 from service.domain import errors
@@ -27,7 +28,8 @@ Result = CreateResult | JobStateError
 async def create_jobs(client: StoreClient, ttl_ms: int, creations: Sequence[Creation]) -> list[Result]:
     """Create jobs, and return for each the result, or the error that the creation of this job alone would raise.
 
-    They are kept for `ttl_ms` after their last change. The error of one keeps no other from being created.
+    The jobs come without their large fields. They are kept for `ttl_ms` after their last change. The error of one
+    keeps no other from being created.
     """
     by_partition: dict[Partition, list[Creation]] = {}
     for creation in creations:
@@ -73,6 +75,7 @@ def _result(client: StoreClient, creation: Creation, reply: list[bytes]) -> Resu
         error = to_domain_error(ResponseError(values[0].decode(errors="replace")), client.deployment.pool)
         return error if isinstance(error, JobStateError) else errors.StoreCorrupt(str(error))
     try:
-        return creation.result(word.decode(), values)
+        job, replayed = structs.astuple(creation.result(word.decode(), values))
     except JobStateError as error:
         return error
+    return CreateResult(structs.replace(job, input_params=None), replayed)

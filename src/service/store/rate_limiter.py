@@ -36,7 +36,9 @@ class RateLimiter:
         word, *reply = await self._client.run_script(scripts.RATE_LIMIT, partition, args)
         if word == "LIMITED":
             reset, retry_after = map(_seconds, reply)
-            raise RateLimited(Quota(self._limit, 0, reset), retry_after)
+            window = self._limit.window_seconds * _SECOND
+            left = max(0, window - int(reply[0])) * self._limit.requests // window
+            raise RateLimited(Quota(self._limit, left, reset), retry_after)
         return Quota(self._limit, int(reply[0]), _seconds(reply[1]))
 
 

@@ -81,6 +81,22 @@ def test_a_repetition_under_its_key_creates_nothing(api: httpx.Client) -> None:
     assert api.get("/v1/stats").json()["statuses"]["pending"] == 4
 
 
+def test_a_replay_has_no_large_fields(api: httpx.Client) -> None:
+    send(api, {"job_id": "j", "input_params": "x" * 1000})
+    api.patch("/v1/jobs/j", json={"status": "running"}).raise_for_status()
+    api.patch("/v1/jobs/j", json={"status": "completed", "result": "y" * 1000}).raise_for_status()
+    [item] = send(api, {"job_id": "j", "input_params": "x" * 1000})
+    assert (item["replayed"], item["job"]["status"]) == (True, "completed")
+    assert {"input_params", "result", "error_message"} & set(item["job"]) == set()
+    assert api.get("/v1/jobs/j").json()["result"] == "y" * 1000
+
+
+def test_a_field_that_comes_twice_is_no_error_of_the_service(api: httpx.Client) -> None:
+    body = b'\xef\xbb\xbf{"jobs": [{"input_params": 1, "labels": {"a": 7}}], "jobs": []}'
+    response = api.post(BATCH, content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400, response.text
+
+
 def test_without_a_key_each_batch_creates_new_jobs(api: httpx.Client) -> None:
     items = [*send(api, {"input_params": 1}), *send(api, {"input_params": 1}, {"input_params": 1})]
     assert len({item["job"]["job_id"] for item in items}) == 3
@@ -175,7 +191,8 @@ def test_the_rate_limit_counts_each_job(tmp_path: Path, redis_url: str) -> None:
         assert response.headers["ratelimit"].startswith('"default";r=4;')
         refused = api.post(BATCH, json={"jobs": [JOB] * 5})
         problem(refused, 429, "rate-limited")
-        assert int(refused.headers["retry-after"]) > 0
+        assert int(refused.headers["retry-after"]) == 2 * 360, "for one of five jobs, and for the request itself"
+        assert refused.headers["ratelimit"].startswith('"default";r=3;')
         response = api.post(BATCH, json={"jobs": [JOB] * 3})
         assert response.headers["ratelimit"].startswith('"default";r=0;')
     with limited(tmp_path, redis_url, "3/hour") as api:

@@ -14,6 +14,8 @@ from tests.unit.client.test_clients import FAST, sync_client
 
 DRAINING = {"type": "urn:jobstate:problem:draining", "title": "", "status": 503, "detail": "no"}
 EXISTS = {"type": "urn:jobstate:problem:job-exists", "title": "", "status": 409, "detail": "no"}
+CORRUPT = {"type": "urn:jobstate:problem:store-corrupt", "title": "", "status": 500, "detail": "no"}
+FAST_THREE = RetryPolicy(first_delay=0.001, max_delay=0.001, max_attempts=3)
 Item = dict[str, Any]
 
 
@@ -54,9 +56,8 @@ def test_what_was_not_created_for_now_is_sent_again_under_the_same_key() -> None
 
 def test_the_last_problem_is_raised_when_the_time_is_over() -> None:
     respond, _ = responding(*[[{"problem": DRAINING}]] * 3)
-    policy = RetryPolicy(first_delay=0.001, max_delay=0.001, max_attempts=3)
     with (
-        Jobs("http://service", transport=httpx.MockTransport(respond), retry=policy) as jobs,
+        Jobs("http://service", transport=httpx.MockTransport(respond), retry=FAST_THREE) as jobs,
         pytest.raises(errors.ServiceUnavailable, match="draining"),
     ):
         jobs.submit_many([{"input_params": 1}])
@@ -69,7 +70,9 @@ def test_many_jobs_are_several_requests_with_keys_of_their_own(monkeypatch: pyte
     with sync_client(respond) as jobs:
         results = jobs.submit_many(made, idempotency_key="k", return_exceptions=True)
     assert [type(one).__name__ for one in results] == ["JobHandle", "JobExists", "JobHandle"]
-    assert keys(requests) == ["k", "k-1"]
+    assert keys(requests)[0] == "k"
+    assert len(set(keys(requests))) == 2
+    assert all(len(key) <= 255 for key in keys(requests))
     assert [len(json.loads(request.content)["jobs"]) for request in requests] == [2, 1]
 
 
@@ -88,7 +91,39 @@ def test_an_unknown_field_and_what_is_not_json_are_refused_before_anything_is_se
             jobs.submit_many([{"input_params": 1}, {"input_params": 1, "colour": 2}])  # type: ignore[typeddict-unknown-key]
         with pytest.raises(TypeError):
             jobs.submit_many([{"input_params": 1}, {"input_params": object()}])
+        with pytest.raises(TypeError, match="no `input_params`"):
+            jobs.submit_many([{"queue": "q"}])  # type: ignore[typeddict-item]
     assert requests == []
+
+
+def test_a_job_whose_key_is_corrupt_keeps_no_other() -> None:
+    respond, requests = responding([created("a"), {"problem": CORRUPT}])
+    with sync_client(respond) as jobs:
+        first, second = jobs.submit_many([{"input_params": 1}, {"input_params": 2}], return_exceptions=True)
+    assert (type(first).__name__, type(second).__name__, len(requests)) == ("JobHandle", "StoreCorrupt", 1)
+
+
+def test_what_was_created_is_returned_also_if_the_rest_is_refused_until_the_end() -> None:
+    respond, requests = responding(*[[created("a"), {"problem": DRAINING}]] * 3)
+    with Jobs("http://service", transport=httpx.MockTransport(respond), retry=FAST_THREE) as jobs:
+        first, second = jobs.submit_many([{"input_params": 1}, {"input_params": 2}], return_exceptions=True)
+    assert (type(first).__name__, type(second).__name__, len(requests)) == ("JobHandle", "Draining", 3)
+
+
+def test_a_request_that_is_refused_loses_no_handle_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_batches, "MAX_JOBS", 1)
+    left = [
+        httpx.Response(200, json={"items": [created("a")]}),
+        httpx.Response(
+            400,
+            json={"type": "urn:jobstate:problem:invalid-request", "title": "", "status": 400, "detail": "no"},
+            headers={"Content-Type": "application/problem+json"},
+        ),
+        httpx.Response(200, json={"items": [created("c")]}),
+    ]
+    with sync_client(lambda _: left.pop(0)) as jobs:
+        results = jobs.submit_many([{"input_params": 1}] * 3, return_exceptions=True)
+    assert [type(one).__name__ for one in results] == ["JobHandle", "InvalidRequest", "JobHandle"]
 
 
 def test_an_item_of_another_kind_is_no_answer_of_the_service() -> None:
@@ -96,6 +131,6 @@ def test_an_item_of_another_kind_is_no_answer_of_the_service() -> None:
     respond, _ = responding(*[nothing] * 500)
     with (
         Jobs("http://service", transport=httpx.MockTransport(respond), retry=FAST, timeout=0.01) as jobs,
-        pytest.raises(errors.ServiceUnavailable, match="without job and problem"),
+        pytest.raises(errors.ServiceUnavailable, match="0 items for 1 jobs"),
     ):
         jobs.submit_many([{"input_params": 1}])

@@ -4,7 +4,7 @@ from typing import Final
 
 from litestar import Controller, Router, post
 from litestar.params import JSONBody
-from msgspec import UNSET, structs
+from msgspec import UNSET
 
 from service.api import rate_limit
 from service.api.auth import requires
@@ -110,7 +110,7 @@ def _creation(request: HttpRequest, place: int, job: CreateJob, key: str | None)
 def _item(request: HttpRequest, result: CreateResult | errors.JobStateError, key: str | None) -> CreatedJob:
     """Return what became of a job; `key` is that of the request, if the id of the job comes from it."""
     if isinstance(result, CreateResult):
-        return CreatedJob(structs.replace(result.job, input_params=None), result.replayed)
+        return CreatedJob(result.job, result.replayed)
     if isinstance(result, errors.JobExists) and key is not None:
         result = errors.IdempotencyKeyReused()
     return CreatedJob(problem=problem_of(result, correlation_id(request.scope)))

@@ -5,13 +5,14 @@ local last_creation, drain_end
 
 -- Creates a job. It is a table: id, queue, slate_id (nil for none), tags (comma-separated), priority (s), digest of the
 -- request, request (the id of this one), delay (µs, 0 for none), start_timeout (ms, 0 for none), fields (a list of field,
--- value, … of the record, without queue and slate_id). `retention` is in ms; then come the number of partitions and that of
+-- value, … of the record, without queue and slate_id), is_brief (true to reply without the large fields of a record). `retention` is in ms; then come the number of partitions and that of
 -- this partition. Returns the reply of create.lua.
 local function create(job, retention, partitions, number)
   local id, delay, fields, record, meta = job.id, job.delay, job.fields, job_key(job.id), key('meta')
   if redis.call('EXISTS', record) == 1 then
     local held = read_record(id)
     if held.status then
+      if job.is_brief then held.input_params, held.result, held.error_message = nil, nil, nil end
       if held._creation ~= job.digest then return { 'EXISTS', held.status, held.revision } end
       return { 'REPLAYED', NOW, cmsgpack.pack(held), held._change == job.request and 1 or 0 }
     end
