@@ -19,7 +19,7 @@ const COLUMNS = [
   ["Running", "number"],
   ["Completed", "number wide"],
   ["Failed", "number wide"],
-  ["Demand", "number"],
+  ["Demand", "number wide"],
   ["Due for", "number"],
   ["Controls", ""],
 ];
@@ -72,7 +72,7 @@ function row(initial, onChange) {
   const paused = el("span", { class: "badge paused" }, "paused");
   const links = STATUS_COLUMNS.map((status) => el("a", { class: "plain", href: jobsHref({ queue: name, status }) }));
   const maxRunning = el("span", { class: "muted" });
-  const [demand, age] = [el("td", { class: "number" }), el("td", { class: "number" })];
+  const [demand, age] = [el("td", { class: "number wide" }), el("td", { class: "number" })];
   const retention = el("div", { class: "muted retention" });
   const change = (/** @type {QueueSettings} */ settings, /** @type {string} */ message) =>
     withErrorToast(async () => {
