@@ -37,7 +37,7 @@ def _creating_directly(jobs: JobStateManager) -> Create:
         if size is None:
             await jobs.create_job(str(uuid.uuid4()), INPUT)
             return
-        results = await jobs.create_jobs([Creation(str(uuid.uuid4()), NewJob(INPUT)) for _ in range(size)])
+        results = await jobs.create_jobs([Creation(str(uuid.uuid4()), NewJob(input_params=INPUT)) for _ in range(size)])
         assert all(isinstance(result, CreateResult) for result in results)
 
     return create
