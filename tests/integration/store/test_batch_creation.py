@@ -51,8 +51,7 @@ async def test_a_script_takes_at_most_a_mebibyte_unless_one_job_has_more(
     sizes = [900, 900, 900, 5000, 100, 100]
     many = [Creation(job_id, NewJob(input_params="x" * size)) for job_id, size in zip(in_first(6), sizes, strict=True)]
     assert len(await jobs.create_jobs(many)) == 6
-    assert sorted(sent) == [1, 1, 1, 1, 2] or sum(sent) == 6
-    assert max(sent) == 2
+    assert sorted(sent) == [1, 1, 1, 1, 2]
 
 
 async def test_jobs_are_created_in_their_order_within_a_partition(jobs: JobStateManager) -> None:
@@ -61,9 +60,7 @@ async def test_jobs_are_created_in_their_order_within_a_partition(jobs: JobState
     assert times == sorted(set(times))
 
 
-async def test_the_repetition_of_a_script_whose_reply_was_lost_creates_nothing(
-    jobs: JobStateManager, redis: Redis
-) -> None:
+async def test_the_repetition_of_a_script_whose_reply_was_lost_creates_nothing(jobs: JobStateManager) -> None:
     many = creations(*in_first(3))
     first, second = await jobs.create_jobs(many), await jobs.create_jobs(many)
     assert first == second, "the very same request is not a replay"
