@@ -1,7 +1,7 @@
 """How Redis runs for the tests (`TEST_DEPLOYMENT`): its servers, and clients for any of its databases."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -142,6 +142,13 @@ def _server_url(url: str) -> str:
 
 def _addresses(text: str) -> list[tuple[str, int]]:
     return [(host, int(port)) for host, _, port in (one.rpartition(":") for one in text.split(","))]
+
+
+def reads_events(connection: Mapping[str, str]) -> bool:
+    """Return whether a connection in a list of Redis waits for events, or polls a cluster for them."""
+    if DEPLOYMENT == "cluster":
+        return connection["cmd"] == "xrange"
+    return connection["cmd"] == "xread" and "b" in connection["flags"]
 
 
 def without_discovery(lines: Iterable[Any]) -> list[Any]:

@@ -27,7 +27,7 @@ from service.settings import Settings
 
 require_supported_uvicorn()
 
-#: Maximum bytes of a body that are read after the response, unless `MAX_BODY_BYTES` is larger.
+#: Maximum bytes of a body that are read after the response, beyond the largest allowed body.
 MAX_TRAILING_BODY_BYTES: Final = 1024 * 1024
 #: Maximum connections above the limit that get a 503 response. Further ones are aborted.
 MAX_REJECTED_CONNECTIONS: Final = 100
@@ -173,16 +173,15 @@ class HttpProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Store a part of the body, which the application limits until it has responded.
 
-        After the response, up to `MAX_TRAILING_BODY_BYTES` are read and discarded. Closing a connection with unread
-        bytes resets it, and a client that sends its whole body first would lose the response.
+        After the response, the largest allowed body and `MAX_TRAILING_BODY_BYTES` more are read and discarded. Closing
+        a connection with unread bytes resets it, and a client that sends its whole body first would lose the response.
         """
         self._header_size.unparsed_bytes = 0
         super().on_body(body)
         if self.cycle is not None and self.cycle.response_complete:
             self._trailing_bytes += len(body)
-            if self._trailing_bytes > max(
-                *(self._settings.max_body_bytes, self._settings.max_batch_bytes, MAX_TRAILING_BODY_BYTES)
-            ):
+            largest = max(self._settings.max_body_bytes, self._settings.max_batch_bytes)
+            if self._trailing_bytes > largest + MAX_TRAILING_BODY_BYTES:
                 self.transport.close()
 
     def on_message_complete(self) -> None:

@@ -50,7 +50,7 @@ def use_jobs(api: httpx.Client) -> None:
         api.patch(f"/v1/jobs/{job_id}", json={"status": job_id})
         api.get(f"/v1/jobs/{job_id}/result")
     api.get("/v1/queues/default")
-    for size in (1, 9 * 1024 * 1024):
+    for size in (1, 8 * 1024 * 1024):
         api.post("/v1/batch-create", json={"jobs": [{"input_params": "x" * size}]})
     api.post("/v1/jobs/nobody/retry")
     api.post("/v1/jobs/failed/retry", headers={"If-Match": '"old"'})

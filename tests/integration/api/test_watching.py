@@ -15,7 +15,7 @@ from service.store.events.reader import EVENTS_KEPT
 from service.store.events.sources import POLL_INTERVAL
 from tests.helpers.background import Outcomes, in_background
 from tests.helpers.cluster_clients import sync_clients, sync_command_calls
-from tests.helpers.deployments import DEPLOYMENT, sync_client
+from tests.helpers.deployments import DEPLOYMENT, reads_events, sync_client
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import NewRedis, RedisServer
@@ -423,8 +423,8 @@ def test_a_waiting_request_ends_when_its_client_pipelines_another_one(fresh: Ser
 
 def readers(redis: Any) -> list[int]:
     """Return how many connections of `fresh` to each Redis read events."""
-    wanted = ("xrange", "0") if DEPLOYMENT == "cluster" else ("xread", "2")
-    return [sum((one["cmd"], one["db"]) == wanted for one in of_node) for of_node in sync_clients(redis)]
+    database = "0" if DEPLOYMENT == "cluster" else "2"
+    return [sum(reads_events(one) for one in of_node if one["db"] == database) for of_node in sync_clients(redis)]
 
 
 def reads_no_events(redis: Any) -> bool:
@@ -433,7 +433,7 @@ def reads_no_events(redis: Any) -> bool:
         before = sync_command_calls(redis)["xrange"]
         time.sleep(10 * POLL_INTERVAL)
         return sync_command_calls(redis)["xrange"] == before
-    return not [c for c in redis.client_list() if ("b" in c["flags"], c["db"]) == (True, "2")]
+    return readers(redis) == [0]
 
 
 def test_one_connection_to_each_redis_serves_all_watchers_and_waiting_claims(fresh: Service, spare_url: str) -> None:

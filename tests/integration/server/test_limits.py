@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from service.api.problems import ALL_PROBLEM_TYPES
-from service.server.protocol import MAX_REJECTED_CONNECTIONS
+from service.server.protocol import MAX_REJECTED_CONNECTIONS, MAX_TRAILING_BODY_BYTES
 from service.server.security_headers import SECURITY_HEADERS
 from tests.helpers.deployments import sync_client
 from tests.helpers.polling import wait_until
@@ -242,6 +242,16 @@ def test_a_client_whose_body_is_slightly_too_large_gets_the_problem(start: Calla
             + b"\r\n0\r\n\r\n"
         )
         assert problem_in(received(connection))[:2] == (413, "content-too-large")
+
+
+def test_a_connection_stays_open_after_a_body_above_the_largest_limit(start: Callable[..., Service]) -> None:
+    size = 65536 + MAX_TRAILING_BODY_BYTES
+    with connect(start(MAX_BODY_BYTES="65536", MAX_BATCH_BYTES="65536")) as connection:
+        connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+        connection.sendall(b"x" * size)
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert received(connection).startswith(b"HTTP/1.1 200 ")
 
 
 def test_trailers_count_towards_the_header_limit(strict: Service) -> None:

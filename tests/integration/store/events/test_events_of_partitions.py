@@ -25,7 +25,7 @@ from service.store.events.stream import EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
 from tests.helpers.cluster_clients import clients, node_clients
-from tests.helpers.deployments import DEPLOYMENT, without_discovery
+from tests.helpers.deployments import DEPLOYMENT, reads_events, without_discovery
 from tests.helpers.partitions import connect
 
 pytestmark = pytest.mark.partitions(16)
@@ -35,9 +35,6 @@ PARTITIONS = Partitions(16)
 IDS = [next(f"j{n}" for n in count() if PARTITIONS.of(f"j{n}") is partition) for partition in PARTITIONS]
 #: Seconds within which everything must happen.
 TIMEOUT = 20.0
-
-#: The command that waits for events, or polls a cluster for them.
-READ = "xrange" if DEPLOYMENT == "cluster" else "xread"
 
 Messages = AsyncGenerator[StreamMarker | Sequence[Event]]
 
@@ -163,7 +160,7 @@ class TestReader:
             await hub.position()
             readers: list[int] = []
             for _ in range(1000):
-                readers = [sum(one["cmd"] == READ for one in of_node) for of_node in await clients(redis)]
+                readers = [sum(map(reads_events, of_node)) for of_node in await clients(redis)]
                 if all(readers):
                     break
                 await asyncio.sleep(0.01)
