@@ -8,7 +8,10 @@ from typing import Final, NamedTuple
 
 _LUA: Final = files(__package__) / "lua"
 #: The libraries. A definition uses only definitions before it.
-_LIBRARIES: Final = ("common", "times", "writes", "indexes", "events", "records", "requests", "transitions", "creation")
+_LIBRARIES: Final = (
+    *("common", "times", "writes", "indexes", "events", "records", "requests", "transitions", "creation", "actions"),
+    *("walk",),
+)
 #: What names no definition: comments, and keys of tables.
 _IGNORED: Final = re.compile(r"--.*|(?<=[{,])\s*\w+ =(?!=)")
 _NAME: Final = re.compile(r"(?<![\w.:'])[A-Za-z_]\w*")

@@ -14,13 +14,9 @@ if not job or was_on_deleted_job(job, change_id, remembered) then return { 'NOT_
 local replayed = replay(job, change_id, digest)
 if replayed then return replayed end
 if not has_version(job, ARGV[6]) then return refuse('PRECONDITION_FAILED', job) end
-if job.status ~= 'failed' and job.status ~= 'cancelled' then return refuse('ILLEGAL_TRANSITION', job) end
+if not can_retry(job) then return refuse('ILLEGAL_TRANSITION', job) end
 
-local made = change_id .. ':' .. digest
-local set = { failures = '0', _retry = made, _ended = remember_last_change(job, remembered) }
+local set = {}
 for i = 8, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
-local delay, start_timeout = tonumber(ARGV[5]), number_in(job, 'start_timeout_seconds', 0) * 1000
-change(job, { status = 'pending', retention = tonumber(ARGV[4]), delay = delay, set = set, change = made,
-  deadline = start_timeout > 0 and math.ceil((NOW + delay) / 1000) + start_timeout or nil,
-  letter = 't', unset = { 'error_message', 'progress', 'finished_at', 'cancel_requested_at', '_token' } })
+retry_job(job, tonumber(ARGV[4]), change_id .. ':' .. digest, tonumber(ARGV[5]), set, remembered)
 return finish({ 'CHANGED', NOW, public(job) })

@@ -34,15 +34,12 @@ if not contains(ARGV[7], job.status) or (is_progress and (not given.progress or 
   return refuse('ILLEGAL_TRANSITION', job)
 end
 
-local update = { status = target, retention = retention, set = given, change = change_id .. ':' .. digest,
-  is_progress = is_progress }
+local made = change_id .. ':' .. digest
 if requests_cancel then
-  update.status, update.lease = job.status, floor(parse_time(job.fields.lease_expires_at) / 1000)
-  local at = format_time(NOW)
-  update.set = { cancel_requested_at = job.fields.updated_at > at and job.fields.updated_at or at }
-elseif is_progress and job.has_lease then
-  update.lease = NOW_MS + number_in(job, 'lease_seconds') * 1000
+  local kind = cancel_job(job, retention, made)
+  return finish({ 'CHANGED', NOW, public(job), kind })
 end
+local update = { status = target, retention = retention, set = given, change = made, is_progress = is_progress }
+if is_progress and job.has_lease then update.lease = NOW_MS + number_in(job, 'lease_seconds') * 1000 end
 change(job, update)
-local kind = requests_cancel and 'cancel-requested' or is_progress and 'progress' or nil
-return finish({ 'CHANGED', NOW, public(job), kind })
+return finish({ 'CHANGED', NOW, public(job), is_progress and 'progress' or nil })

@@ -46,6 +46,11 @@ local function was_before_retry(job, change_id)
   return colon ~= nil and tonumber(before:match('^%d+', colon)) > NOW_MS
 end
 
+-- A member of `deletions` for a deletion.
+local function deletion_member(id, change_id)
+  return change_id .. ':' .. id
+end
+
 -- A member of `deletions` for the last change of a job that was deleted.
 local function deleted_change_member(id, change_id)
   return ':' .. change_id .. ':' .. id
