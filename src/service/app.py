@@ -10,6 +10,7 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from service.api.controllers.batch_create import batch_create_router
+from service.api.controllers.bulk_actions import BulkActionController
 from service.api.controllers.claims import ClaimController
 from service.api.controllers.drain import DrainController
 from service.api.controllers.events import EventController
@@ -68,6 +69,7 @@ def create_app(
             JobsController,
             batch_create_router(settings.max_batch_bytes),
             JobController,
+            BulkActionController,
             EventController,
             ClaimController,
             QueueController,

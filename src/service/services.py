@@ -9,6 +9,7 @@ import structlog
 from litestar import Request
 from redis.asyncio import ConnectionPool, Redis
 
+from service.background.bulk_runner import BulkRunner
 from service.background.reaper import Reaper
 from service.background.repeat import running
 from service.background.sweeper import Sweeper
@@ -16,6 +17,8 @@ from service.domain.api_keys import ApiKey
 from service.domain.shutdown import Shutdown
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from service.store.bulk_actions import BulkActions
+from service.store.bulk_steps import BulkSteps
 from service.store.client import StoreClient
 from service.store.deployments import open_deployment
 from service.store.events.claim_waiter import ClaimWaiter
@@ -47,6 +50,8 @@ class Services:
     jobs: JobStateManager
     leases: LeaseManager
     queues: QueueManager
+    bulk_actions: BulkActions
+    bulk_runner: BulkRunner
     claim_waiter: ClaimWaiter
     job_watcher: JobWatcher
     event_stream: EventStream
@@ -95,6 +100,8 @@ async def open_services(
         jobs=jobs,
         leases=leases,
         queues=queues,
+        bulk_actions=BulkActions(client),
+        bulk_runner=BulkRunner(BulkSteps(client, ttl=settings.ttl)),
         claim_waiter=ClaimWaiter(hub, shutdown, leases.looker),
         job_watcher=JobWatcher(client, hub, shutdown),
         event_stream=EventStream(client, hub, shutdown),
@@ -106,7 +113,8 @@ async def open_services(
     )
     try:
         reapers = [Reaper(leases, partition) for partition in client.partitions]  # one may be away
-        async with running(services.sweeper.run_once, *(reaper.run_once for reaper in reapers)):
+        tasks = (services.sweeper.run_once, services.bulk_runner.run_once, *(reaper.run_once for reaper in reapers))
+        async with running(*tasks):
             yield services
     finally:
         _log.info("Shutting down Redis connection")

@@ -89,9 +89,9 @@ class Listing:
         large = [name for name in LARGE_FIELDS if name in include or name == "error_message"]
         self._fields = [*FIELDS, *large]
         values = [filters.status or "", filters.queue or "", filters.slate_id or "", filters.correlation_id or ""]
-        self._before = None if filters.created_before is None else _bound(filters.created_before)
-        after = "" if filters.created_after is None else _bound(filters.created_after)
-        self._args = [after, *values, ",".join(_tags(filters)), len(large), *self._fields]
+        self._before = None if filters.created_before is None else time_bound(filters.created_before)
+        after = "" if filters.created_after is None else time_bound(filters.created_after)
+        self._args = [after, *values, ",".join(tags_of(filters)), len(large), *self._fields]
 
     async def read_page(self, limit: int, before: int | None) -> JobPage:
         """Return the newest jobs created before `before` (µs; `None` for no bound), as `JobReader.list_jobs` does."""
@@ -157,12 +157,12 @@ class Listing:
         return int(now), int(end) if end else None, rows
 
 
-def _bound(time: str) -> int:
+def time_bound(time: str) -> int:
     """Return a time in µs since 1970, within what the script can compare."""
     return min(max(parse_rfc3339(time), 0), _LATEST)
 
 
-def _tags(filters: JobFilter) -> Iterator[str]:
+def tags_of(filters: JobFilter) -> Iterator[str]:
     """Yield the tag to walk, and those of labels. It is that of the correlation id if there is one: few jobs have it.
 
     The script compares slate and correlation id themselves.

@@ -14,10 +14,14 @@ COMMON_ROOT: Final = "{p0}:"
 #: Keys under a root, by the first part of their names, with their Redis types.
 TYPES: Final = {
     **dict.fromkeys(
-        ("by_created", "by_priority", "by_expiry", "tags", "delays", "timers", "leases", "deletions"), "zset"
+        (
+            *("by_created", "by_priority", "by_expiry", "tags", "delays", "timers", "leases", "deletions"),
+            *("bulk_actions", "bulk_active"),
+        ),
+        "zset",
     ),
     **dict.fromkeys(("claim", "aim", "gate", "rate_limit", "version", "partitions", "fsync"), "string"),
-    **{"meta": "hash", "queues": "hash", "queue_names": "set", "events": "stream"},
+    **{"meta": "hash", "queues": "hash", "bulk": "hash", "queue_names": "set", "events": "stream"},
 }
 #: The *states* of jobs in the indexes, and the status of the jobs in each. A pending job is `delayed` until its delay
 #: is over, then `prioritized` if it has a priority. A running job without a lease is `unleased`. All others are in the
@@ -29,7 +33,9 @@ STATUS_OF_STATE: Final = {
 #: The states of running jobs.
 RUNNING_STATES: Final = tuple(state for state, status in STATUS_OF_STATE.items() if status is Status.RUNNING)
 #: Those that expire by themselves. All others never do: the sweep empties the indexes.
-EXPIRING: Final = frozenset({"claim", "aim", "gate", "rate_limit", "fsync", "deletions"})
+EXPIRING: Final = frozenset(
+    {"claim", "aim", "gate", "rate_limit", "fsync", "deletions", "bulk", "bulk_actions", "bulk_active"}
+)
 
 
 class Partition:
@@ -66,6 +72,10 @@ class Partition:
         self.deletions: Final = self.key("deletions")
         #: String: written before `WAITAOF` and `WAIT`, which wait until this write is on disk, or on replicas.
         self.fsync: Final = self.key("fsync")
+        #: Sorted set: ids of the bulk actions whose home this partition is → when each is forgotten (ms).
+        self.bulk_actions: Final = self.key("bulk_actions")
+        #: Sorted set: ids of those that have not ended → until when a process has taken each (ms).
+        self.bulk_active: Final = self.key("bulk_active")
         #: Stream, capped: every change, deletion and expiry of a job.
         self.events: Final = self.key("events")
 
@@ -103,6 +113,10 @@ class Partition:
     def rate_limit(self, client: str) -> str:
         """String: when the rate limit of a client (given as a digest) is fully available again (µs)."""
         return self.key("rate_limit", client)
+
+    def bulk(self, action_id: str) -> str:
+        """Hash: how far a bulk action has come in this partition, and at the home of its id also what it is."""
+        return self.key("bulk", action_id)
 
 
 #: The only partition.

@@ -10,7 +10,7 @@ _LUA: Final = files(__package__) / "lua"
 #: The libraries. A definition uses only definitions before it.
 _LIBRARIES: Final = (
     *("common", "times", "writes", "indexes", "events", "records", "requests", "transitions", "creation", "actions"),
-    *("walk",),
+    *("walk", "bulk"),
 )
 #: What names no definition: comments, and keys of tables.
 _IGNORED: Final = re.compile(r"--.*|(?<=[{,])\s*\w+ =(?!=)")
@@ -105,6 +105,13 @@ DELETE: Final = _load(
     *("delete", "DELETED", "NOT_FOUND", "PRECONDITION_FAILED", "NOT_FINAL"),
     flags="allow-oom",
 )
+#: Scripts of bulk actions are `allow-oom`, so that jobs can be deleted; only the one that changes jobs adds much.
+BULK_START: Final = _load("bulk_start", "STARTED", "REPLAYED", "KEY_REUSED", flags="allow-oom")
+BULK_ABORT: Final = _load("bulk_abort", "ABORTED", "NONE", flags="allow-oom")
+BULK_TAKE: Final = _load("bulk_take", "TAKEN", "HELD", "ENDED", "NONE", flags="allow-oom", acknowledges=False)
+BULK_COUNT: Final = _load("bulk_count", "STEPPED", flags="allow-oom")
+BULK_CHANGE: Final = _load("bulk_change", "STEPPED")
+BULK_DELETE: Final = _load("bulk_delete", "STEPPED", flags="allow-oom")
 LIST: Final = _load("list", "PAGE", flags="no-writes", acknowledges=False)
 COUNT: Final = _load("count", "COUNTED", "MORE", flags="no-writes", acknowledges=False)
 FIND_OLDEST: Final = _load("find_oldest", "OLDEST", "NONE", flags="no-writes", acknowledges=False)
@@ -122,5 +129,5 @@ PROBE: Final = _script("probe", f"#!lua flags=allow-oom\n{_read('probe')}")
 ALL: Final = (
     *(CREATE, CREATE_MANY, UPDATE, RETRY, CLAIM, AIM, GATE, HEARTBEAT, RELEASE, REAP, TIME_OUT, END_DELAYS),
     *(CONFIGURE_QUEUE, DRAIN, DELETE, LIST, COUNT, FIND_OLDEST, FIND_DUE, SWEEP, WRITE_VERSION, RATE_LIMIT),
-    *(CHECK_JOBS, CHECK_ENTRIES),
+    *(BULK_START, BULK_ABORT, BULK_TAKE, BULK_COUNT, BULK_CHANGE, BULK_DELETE, CHECK_JOBS, CHECK_ENTRIES),
 )

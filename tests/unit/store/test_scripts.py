@@ -248,6 +248,11 @@ def test_only_some_scripts_run_at_the_memory_limit() -> None:
         "sweep",
         "rate_limit",
         "write_version",
+        "bulk_abort",
+        "bulk_count",
+        "bulk_delete",
+        "bulk_start",
+        "bulk_take",
     }
 
 

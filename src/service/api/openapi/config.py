@@ -95,8 +95,8 @@ def _headers() -> dict[str, spec.OpenAPIHeader | spec.Reference]:
     return {
         CORRELATION_HEADER: header("The correlation id of the request, sent by the client or generated", True),
         "ETag": header("Identifies this state of the job, for `If-Match` and `If-None-Match`", True, pattern=etag),
-        "Location": header("The path of the job", True, format=uri),
-        "Idempotency-Replayed": header("Present if an equal request created the job before", const="true"),
+        "Location": header("The path of the job or bulk action", True, format=uri),
+        "Idempotency-Replayed": header("Present if an equal request was answered before", const="true"),
         "Preference-Applied": header("The preference that was applied"),
         "WWW-Authenticate": header("Why the API key was rejected (RFC 6750, section 3)"),
         "Accept": header("The supported media type, if the request had another one"),

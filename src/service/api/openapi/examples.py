@@ -8,7 +8,7 @@ from litestar.openapi.spec import Example
 from msgspec import Raw
 from msgspec.structs import replace
 
-from service.domain import errors, jobs
+from service.domain import bulk, errors, jobs
 from service.domain.api_keys import Scope
 from service.domain.rate_limits import Quota, RateLimit
 from service.domain.states import Status
@@ -116,6 +116,25 @@ BATCH_GET: Final[Examples] = {"two": {"job_ids": ["sunday", "monday"]}}
 BATCH_CREATE: Final[Examples] = {
     "two": {"jobs": [{"queue": "lineups", "input_params": {"seed": seed}} for seed in (42, 43)]},
 }
+BULK_ACTIONS: Final[Examples] = {
+    "retry": {"action": "retry", "filter": {"status": "failed", "queue": "lineups"}, "expect": 120},
+    "count": {"action": "delete", "filter": {"created_before": "2026-03-01T00:00:00Z"}, "dry_run": True},
+}
+BULK_ACTION_ID: Final = "019caa45-6d32-7d01-8000-5f6f6d2f6e01"
+BULK_ACTION: Final = bulk.BulkAction(
+    action_id=BULK_ACTION_ID,
+    kind=bulk.BulkKind.RETRY,
+    filters=jobs.JobFilter(status=Status.FAILED, queue="lineups"),
+    expect=120,
+    state=bulk.BulkState.DONE,
+    matched=120,
+    done=119,
+    refused={errors.IllegalTransition: 1},
+    examples=[("sunday", errors.IllegalTransition)],
+    by="",
+    created_at="2026-03-01T16:30:14.000000Z",
+    finished_at="2026-03-01T16:30:14.100000Z",
+)
 BATCH: Final = jobs.JobBatch([LISTED], ["monday"])
 STATS: Final = jobs.Stats(
     at="2026-03-01T16:30:14.000000Z",
