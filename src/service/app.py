@@ -58,9 +58,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with open_services(settings, redis_url, metrics, shutdown, instrument_store(metrics)) as services:
-            app.state[SERVICES] = services
-            app.state.redis_pool, app.state.redis_client = services.pool, services.redis
-            app.state.job_manager = services.jobs
+            injected = {"redis_pool": services.pool, "redis_client": services.redis, "job_manager": services.jobs}
+            app.state.update({SERVICES: services, **injected})
             yield
 
     app = Litestar(

@@ -8,8 +8,8 @@ from service.api.openapi.schemas import extensible_enum
 from service.api.problems import PROBLEM_TYPES, TYPE_PREFIX, Problem, problem_of
 from service.api.schemas import unset_to_none
 from service.domain import bulk, constraints, jobs
-from service.domain.bulk import BulkKind, BulkState
-from service.domain.errors import JobStateError, UnexpectedCount
+from service.domain.bulk import BulkKind, BulkState, UnexpectedCount
+from service.domain.errors import JobStateError
 from service.domain.jobs import JobFilter, description
 from service.domain.states import Status
 

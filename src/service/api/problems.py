@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 from service.api.middleware.head_requests import allow
 from service.api.openapi.schemas import extensible_enum
 from service.api.request_context import address, context_of, correlation_id
-from service.domain import errors
+from service.domain import bulk, errors
 from service.domain.api_keys import Scope
 from service.domain.constraints import truncated_repr
 from service.domain.jobs import count_meta, description
@@ -43,8 +43,8 @@ PROBLEM_TYPES: Final[Mapping[type[errors.JobStateError], ProblemType]] = {
     errors.InsufficientScope: ProblemType(403, "insufficient-scope", "Insufficient scope"),
     errors.InvalidValue: ProblemType(400, "invalid-request", "Invalid request"),
     errors.JobNotFound: ProblemType(404, "job-not-found", "Job not found"),
-    errors.BulkActionNotFound: ProblemType(404, "bulk-action-not-found", "Bulk action not found"),
-    errors.UnexpectedCount: ProblemType(409, "unexpected-count", "Unexpected count"),
+    bulk.BulkActionNotFound: ProblemType(404, "bulk-action-not-found", "Bulk action not found"),
+    bulk.UnexpectedCount: ProblemType(409, "unexpected-count", "Unexpected count"),
     errors.IdempotencyKeyReused: ProblemType(422, "idempotency-key-reused", "Idempotency key reused"),
     errors.PreconditionFailed: ProblemType(412, "precondition-failed", "Precondition failed"),
     errors.RateLimited: ProblemType(429, "rate-limited", "Rate limit exceeded"),

@@ -12,6 +12,24 @@ from service.domain.jobs import JobFilter
 from service.domain.validation import validate_filter
 
 
+class BulkActionNotFound(JobStateError):
+    """The bulk action does not exist, or no longer."""
+
+    default_detail = "No bulk action has this id. Bulk actions are kept for a day after their last change."
+
+    def __init__(self, action_id: str) -> None:
+        super().__init__(f"There is no bulk action {action_id!r}. They are kept for a day after their last change.")
+
+
+class UnexpectedCount(JobStateError):
+    """A bulk action matched another number of jobs than expected."""
+
+    default_detail = "Another number of jobs matched the bulk action than `expect`. It changed none of them."
+
+    def __init__(self, expected: int, matched: int) -> None:
+        super().__init__(f"{matched} jobs match, and `expect` is {expected}. No job was changed.")
+
+
 class BulkKind(StrEnum):
     """What a bulk action does to each job."""
 

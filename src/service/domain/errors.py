@@ -5,8 +5,6 @@ JobStateError
 ├── InsufficientScope           the API key lacks the scope of the operation
 ├── InvalidValue                a value breaks a rule of the contract
 ├── JobNotFound                 the job does not exist, or no longer
-├── BulkActionNotFound          the bulk action does not exist, or no longer
-├── UnexpectedCount             a bulk action matched another number of jobs than expected
 ├── IdempotencyKeyReused        the key was used with different content
 ├── PreconditionFailed          none of the ETags in `If-Match` is current
 ├── Conflict                    the job's status does not allow the operation
@@ -35,7 +33,9 @@ JobStateError
 │   ├── StoreAccessDenied
 │   ├── DataVersionUnsupported
 │   └── PartitionsMismatch
-└── StoreCorrupt                a key of jobstate holds unexpected data
+├── StoreCorrupt                a key of jobstate holds unexpected data
+├── BulkActionNotFound          the bulk action does not exist, or no longer (this and the next in `bulk.py`)
+└── UnexpectedCount             a bulk action matched another number of jobs than expected
 """
 
 from typing import ClassVar
@@ -99,20 +99,6 @@ class JobNotFound(JobStateError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"There is no job {job_id!r}. It was never created, was deleted, or has expired.")
         self.job_id = job_id
-
-
-class BulkActionNotFound(JobStateError):
-    default_detail = "No bulk action has this id. Bulk actions are kept for a day after their last change."
-
-    def __init__(self, action_id: str) -> None:
-        super().__init__(f"There is no bulk action {action_id!r}. They are kept for a day after their last change.")
-
-
-class UnexpectedCount(JobStateError):
-    default_detail = "Another number of jobs matched the bulk action than `expect`. It changed none of them."
-
-    def __init__(self, expected: int, matched: int) -> None:
-        super().__init__(f"{matched} jobs match, and `expect` is {expected}. No job was changed.")
 
 
 class IdempotencyKeyReused(JobStateError):

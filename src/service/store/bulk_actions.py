@@ -6,7 +6,7 @@ import msgspec
 
 from service.domain import constraints, errors
 from service.domain.actor import actor
-from service.domain.bulk import BulkAction, NewBulkAction
+from service.domain.bulk import BulkAction, BulkActionNotFound, NewBulkAction
 from service.store import scripts
 from service.store.bulk_records import KEPT_MS, read_actions
 from service.store.client import StoreClient
@@ -29,7 +29,7 @@ class BulkActions:
     def __init__(self, client: StoreClient) -> None:
         self._client = client
 
-    async def start(self, action: NewBulkAction, key: str | None = None) -> tuple[BulkAction, bool]:
+    async def start_action(self, action: NewBulkAction, key: str | None = None) -> tuple[BulkAction, bool]:
         """Start an action, and return it and whether an equal request with this `key` had started it before.
 
         Jobs that are created after the return never match. Raises `IdempotencyKeyReused` if the key came with another
@@ -47,19 +47,20 @@ class BulkActions:
         args = [action_id, digest("bulk", msgspec.structs.asdict(action)), KEPT_MS]
         home, others = self._places(action_id)
         # The home last: what is registered there is registered everywhere.
-        await gather(self._start(partition, args) for partition in others)
-        word = await self._start(home, [*args, *(part for field in fields.items() for part in field)])
-        return await self.get(action_id), word == "REPLAYED"
+        await gather(self._start_in(partition, args) for partition in others)
+        word = await self._start_in(home, [*args, *(part for field in fields.items() for part in field)])
+        if (started := await self._find(action_id)) is None:
+            raise errors.StoreCorrupt(f"bulk action {action_id} was started, and is gone")
+        return started, word == "REPLAYED"
 
-    async def get(self, action_id: str) -> BulkAction:
+    async def get_action(self, action_id: str) -> BulkAction:
         """Return an action. Raises `BulkActionNotFound`."""
         constraints.JOB_ID.validate("bulk_action_id", action_id)
-        found = await read_actions(self._client, [action_id])
-        if not found:
-            raise errors.BulkActionNotFound(action_id)
-        return found[0].decode()
+        if (found := await self._find(action_id)) is None:
+            raise BulkActionNotFound(action_id)
+        return found
 
-    async def list_newest(self) -> list[BulkAction]:
+    async def list_actions(self) -> list[BulkAction]:
         """Return actions, newest first: those that changed last, at most `MAX_LISTED`."""
         partitions = self._client.partitions
         limit = max(1, min(MAX_LISTED, MAX_KEYS // len(partitions)))
@@ -69,26 +70,29 @@ class BulkActions:
         found = await read_actions(self._client, [action_id.decode() for action_id, _ in newest])
         return sorted((one.decode() for one in found), key=lambda action: action.created_at, reverse=True)
 
-    async def abort(self, action_id: str) -> BulkAction:
+    async def abort_action(self, action_id: str) -> BulkAction:
         """End an action, and return it. It changes no job after that. Raises `BulkActionNotFound`."""
         constraints.JOB_ID.validate("bulk_action_id", action_id)
         home, others = self._places(action_id)
-        if await self._run(scripts.BULK_ABORT, home, [action_id]) == "NONE":
-            raise errors.BulkActionNotFound(action_id)
-        await gather(self._run(scripts.BULK_ABORT, partition, [action_id]) for partition in others)
-        return await self.get(action_id)
+        if await self._run_in(scripts.BULK_ABORT, home, [action_id]) == "NONE":
+            raise BulkActionNotFound(action_id)
+        await gather(self._run_in(scripts.BULK_ABORT, partition, [action_id]) for partition in others)
+        return await self.get_action(action_id)
+
+    async def _find(self, action_id: str) -> BulkAction | None:
+        return next((one.decode() for one in await read_actions(self._client, [action_id])), None)
 
     def _places(self, action_id: str) -> tuple[Partition, list[Partition]]:
         """Return the home of an action, and the other partitions."""
         home = self._client.partitions.of(action_id)
         return home, [partition for partition in self._client.partitions if partition is not home]
 
-    async def _start(self, partition: Partition, args: list[Any]) -> str:
-        word = await self._run(scripts.BULK_START, partition, args)
+    async def _start_in(self, partition: Partition, args: list[Any]) -> str:
+        word = await self._run_in(scripts.BULK_START, partition, args)
         if word == "KEY_REUSED":
             raise errors.IdempotencyKeyReused
         return word
 
-    async def _run(self, script: Script, partition: Partition, args: list[Any]) -> str:
+    async def _run_in(self, script: Script, partition: Partition, args: list[Any]) -> str:
         word: str = (await self._client.run_script(script, partition, args))[0]
         return word

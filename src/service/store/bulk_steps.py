@@ -66,8 +66,8 @@ class BulkSteps:
     async def step(self, stored: StoredAction, action: BulkAction, partition: Partition, jobs: int) -> bool:
         """Count or change up to `jobs` jobs, and return whether the pass has come to its end in this partition."""
         script, args = self._script(stored, action, jobs)
-        # Nobody is told of a single step. So only the last one must be on the disk of Redis and on its replicas, with
-        # all before it: the script is called a second time, finds nothing left to do, and waits for that.
+        # No reply acknowledges a single step. So only the last one must be on the disk of Redis and on its replicas,
+        # with all before it: the script is called a second time, finds nothing left to do, and waits for that.
         if not await self._run(script._replace(writes=False), partition, args):
             return False
         return await self._run(script, partition, args)

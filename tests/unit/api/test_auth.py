@@ -53,8 +53,12 @@ OPERATIONS_BY_SCOPE: dict[Scope | None, set[str]] = {
     Scope.READ: {
         *("getMetrics", "listJobs", "batchGetJobs", "getStats", "getJob", "getJobResult", "getJobHistory"),
         *("streamJobEvents", "streamEvents", "listQueues", "getQueue", "getDrain"),
+        *("listBulkActions", "getBulkAction"),
     },
-    Scope.WRITE: {"createJob", "batchCreateJobs", "updateJob", "cancelJob", "retryJob", "deleteJob"},
+    Scope.WRITE: {
+        *("createJob", "batchCreateJobs", "updateJob", "cancelJob", "retryJob", "deleteJob"),
+        *("startBulkAction", "abortBulkAction"),
+    },
     Scope.WORK: {"claimJob", "batchClaimJobs", "heartbeatJob", "releaseJob"},
     Scope.ADMIN: {"configureQueue", "startDrain", "stopDrain"},
 }

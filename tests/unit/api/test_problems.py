@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from service.api import problems
 from service.api.problems import EXCEPTION_HANDLERS, MEDIA_TYPE, PROBLEM_TYPES
-from service.domain import errors
+from service.domain import bulk, errors
 from service.domain.api_keys import Scope
 from service.domain.rate_limits import Quota, RateLimit
 from service.domain.states import Status
@@ -50,6 +50,8 @@ DOMAIN: list[errors.JobStateError] = [
     errors.DataVersionUnsupported(2, 1),
     errors.PartitionsMismatch(16, 1),
     errors.StoreCorrupt("foreign"),
+    bulk.BulkActionNotFound("nightly"),
+    bulk.UnexpectedCount(1, 2),
 ]
 every_error = pytest.mark.parametrize("error", DOMAIN, ids=lambda error: type(error).__name__)
 

@@ -98,7 +98,7 @@ def test_an_invalid_field_is_an_issue(record: dict[str, bytes], field: str, valu
 
 
 #: Kinds of keys whose name goes on.
-NAMED = {"by_created", "by_priority", "claim", "aim", "gate", "rate_limit"}
+NAMED = {"by_created", "by_priority", "claim", "aim", "gate", "rate_limit", "bulk"}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,7 @@ NAMED = {"by_created", "by_priority", "claim", "aim", "gate", "rate_limit"}
         (PARTITION.rate_limit("d"), KeyName("rate_limit", ("d",))),
         (PARTITION.aim("d"), KeyName("aim", ("d",))),
         (PARTITION.gate("q.1"), KeyName("gate", ("q.1",))),
+        (PARTITION.bulk("a"), KeyName("bulk", ("a",))),
         *((PARTITION.key(one), KeyName(one)) for one in sorted({*TYPES} - NAMED)),
         *((one, None) for one in ("job:", "job:a b", "jobs:", "jobs:odd", "jobs:tags:x", "jobs:claim", "jobs:meta:")),
         *(

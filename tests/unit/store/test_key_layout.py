@@ -37,10 +37,11 @@ def test_the_table_has_the_names_that_the_store_builds() -> None:
         PARTITION.claim("<claim id>"),
         PARTITION.aim("<claim id>"),
         PARTITION.gate("<queue>"),
+        PARTITION.bulk("<action id>"),
         PARTITION.rate_limit("<digest>"),
         *(
             PARTITION.key(kind)
-            for kind in set(TYPES) - {"by_created", "by_priority", "claim", "aim", "gate", "rate_limit"}
+            for kind in set(TYPES) - {"by_created", "by_priority", "claim", "aim", "gate", "rate_limit", "bulk"}
         ),
     }
     assert set(KEYS) == built
@@ -57,4 +58,6 @@ def test_the_table_of_the_record_has_every_private_field() -> None:
 
 def test_the_requests_that_need_a_key_are_listed_for_every_key_that_a_request_needs() -> None:
     needed = {cells[0].strip("`") for cells in rows("key | requests that answer `store-corrupt`")}
-    assert needed == {name for name in KEYS if kind_of(name) not in {"claim", "aim", "gate", "rate_limit", "fsync"}}
+    assert needed == {
+        name for name in KEYS if kind_of(name) not in {"claim", "aim", "gate", "rate_limit", "bulk", "fsync"}
+    }

@@ -37,7 +37,21 @@ KEYWORDS = {
 }
 KEYWORDS |= {"or", "repeat", "return", "then", "true", "until", "while"}
 #: The names that Redis provides.
-BUILTINS = {"ARGV", "KEYS", "cmsgpack", "error", "ipairs", "math", "next", "pairs", "pcall", "redis", "string", "table"}
+BUILTINS = {
+    "ARGV",
+    "KEYS",
+    "cjson",
+    "cmsgpack",
+    "error",
+    "ipairs",
+    "math",
+    "next",
+    "pairs",
+    "pcall",
+    "redis",
+    "string",
+    "table",
+}
 BUILTINS |= {"tonumber", "type", "unpack"}
 READING = {"EXISTS", "GET", "HGET", "HGETALL", "HMGET", "HSTRLEN", "SMEMBERS", "TIME", "XLEN"}
 READING |= {"TYPE", "PEXPIRETIME", "PTTL", "SISMEMBER", "XREVRANGE", "ZCARD", "ZCOUNT", "ZRANGE", "ZSCORE"}

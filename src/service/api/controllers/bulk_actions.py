@@ -16,6 +16,7 @@ from service.api.responses import StructResponse
 from service.api.schemas import unset_to_none
 from service.domain import bulk, constraints, errors
 from service.domain.api_keys import Scope
+from service.domain.bulk import BulkActionNotFound
 from service.services import HttpRequest, services_of
 
 BulkActionId = Annotated[str, in_path("The bulk action's id", constraints.JOB_ID, examples.BULK_ACTION_ID)]
@@ -42,7 +43,7 @@ class BulkActionController(Controller):
                     ("Location", "Idempotency-Replayed"),
                 )
             },
-            (*docs.WRITE_ERRORS, *docs.BODY_ERRORS, errors.IdempotencyKeyReused),
+            (*docs.DELETE_ERRORS, *docs.BODY_ERRORS, errors.IdempotencyKeyReused),
             requests=examples.BULK_ACTIONS,
         ),
     )
@@ -68,7 +69,7 @@ class BulkActionController(Controller):
             dry_run=data.dry_run,
             expect=unset_to_none(data.expect),
         )
-        action, replayed = await services.bulk_actions.start(new, idempotency_key)
+        action, replayed = await services.bulk_actions.start_action(new, idempotency_key)
         services.bulk_runner.wake()
         headers = {"Location": address(request.scope, f"/v1/bulk-actions/{action.action_id}")}
         if replayed:
@@ -84,7 +85,7 @@ class BulkActionController(Controller):
     )
     async def list_bulk_actions(self, request: HttpRequest) -> BulkActionList:
         """Return bulk actions, newest first. They are kept for a day after their last change."""
-        actions = await services_of(request).bulk_actions.list_newest()
+        actions = await services_of(request).bulk_actions.list_actions()
         return BulkActionList([from_domain(action, correlation_id(request.scope)) for action in actions])
 
     @get(
@@ -92,13 +93,11 @@ class BulkActionController(Controller):
         operation_id="getBulkAction",
         summary="Get a bulk action",
         **requires(Scope.READ),
-        **operation_docs(
-            {200: Success("The bulk action.", {"done": _DONE})}, (*docs.READ_ERRORS, errors.BulkActionNotFound)
-        ),
+        **operation_docs({200: Success("The bulk action.", {"done": _DONE})}, (*docs.READ_ERRORS, BulkActionNotFound)),
     )
     async def get_bulk_action(self, request: HttpRequest, bulk_action_id: BulkActionId) -> BulkAction:
         """Return a bulk action, and how far it is. It is kept for a day after its last change."""
-        action = await services_of(request).bulk_actions.get(bulk_action_id)
+        action = await services_of(request).bulk_actions.get_action(bulk_action_id)
         return from_domain(action, correlation_id(request.scope))
 
     @delete(
@@ -108,10 +107,10 @@ class BulkActionController(Controller):
         **requires(Scope.WRITE),
         **operation_docs(
             {200: Success("The bulk action as it has ended.", {"done": _DONE})},
-            (*docs.WRITE_ERRORS, errors.BulkActionNotFound),
+            (*docs.DELETE_ERRORS, BulkActionNotFound),
         ),
     )
     async def abort_bulk_action(self, request: HttpRequest, bulk_action_id: BulkActionId) -> BulkAction:
         """End a bulk action. It changes no job after the response; what it has done stays. One that has ended stays."""
-        action = await services_of(request).bulk_actions.abort(bulk_action_id)
+        action = await services_of(request).bulk_actions.abort_action(bulk_action_id)
         return from_domain(action, correlation_id(request.scope))

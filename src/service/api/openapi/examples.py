@@ -233,6 +233,8 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.InsufficientScope("dashboard", Scope.WRITE, None),
     errors.InvalidValue("scenario_count", "-1 is not allowed", "an integer from 0 to 9007199254740991"),
     errors.JobNotFound("sunday"),
+    bulk.BulkActionNotFound("nightly"),
+    bulk.UnexpectedCount(100, 120),
     errors.IdempotencyKeyReused(),
     errors.PreconditionFailed(Status.RUNNING, 4),
     errors.RateLimited(Quota(RateLimit(600, 60), remaining=0, reset_seconds=60), retry_after=1),

@@ -7,8 +7,8 @@ from service.domain import constraints
 from service.store.partition import PARTITION, ROOT, STATUS_OF_STATE, TYPES, Partition
 from service.store.partitions import Partitions
 
-#: Kinds of keys whose name ends with a digest of client data, or with a queue.
-_WITH_NAME: Final = frozenset({"claim", "aim", "gate", "rate_limit"})
+#: Kinds of keys whose name ends with a digest of client data, with a queue, or with an id.
+_WITH_NAME: Final = frozenset({"claim", "aim", "gate", "rate_limit", "bulk"})
 #: Kinds of keys of data version 1 that later versions do not use.
 _V1_KINDS: Final = frozenset({"list", "exp", "shelves", "due", "clock", "drain", "limit", "synced"})
 #: Kinds of keys under `ROOT` with any number of partitions, except on a cluster.

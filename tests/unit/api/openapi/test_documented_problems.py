@@ -45,6 +45,8 @@ CALLED = [
                 "creation",
                 "batch_creation",
                 "queue_figures",
+                "bulk_actions",
+                "bulk_records",
             ),
             *("events/job_watcher", "events/stream"),
         )
