@@ -66,6 +66,17 @@ def use_jobs(api: httpx.Client) -> None:
         api.get(path)
 
 
+def act_in_bulk(api: httpx.Client) -> None:
+    """Cause the responses of the operations on bulk actions."""
+    for queue in ("a", "b"):
+        action = {"action": "cancel", "filter": {"queue": queue}}
+        api.post("/v1/bulk-actions", json=action, headers={"Idempotency-Key": "k"})
+    [action] = api.get("/v1/bulk-actions").json()["items"]
+    for action_id in (action["bulk_action_id"], "nothing"):
+        api.get(f"/v1/bulk-actions/{action_id}")
+        api.delete(f"/v1/bulk-actions/{action_id}")
+
+
 def work(api: httpx.Client) -> None:
     """Cause the responses of the operations of workers."""
     claim = {"queues": ["work"], "worker": "w"}
@@ -186,6 +197,7 @@ def test_every_declared_response_occurs(api: httpx.Client, redis_url: str, tmp_p
 
     api.event_hooks["response"].append(record)
     use_jobs(api)
+    act_in_bulk(api)
     work(api)
     watch(api)
     operate(api)
