@@ -56,16 +56,18 @@ class Databases:
 
 
 def _patient_cluster(folder: Path) -> Cluster:
-    """Start a cluster whose nodes give up no other one while the machine is busy."""
+    """Start a cluster whose nodes give up no other one while the machine is busy, nor wait for a busy disk."""
     cluster = Cluster(folder)
     for node in cluster.nodes:
-        node.call("CONFIG", "SET", "cluster-node-timeout", 60_000)
+        node.call("CONFIG", "SET", "cluster-node-timeout", 60_000, "appendfsync", "no")
     return cluster
 
 
 def _patient_sentinels(folder: Path) -> SentinelSet:
-    """Start sentinels that replace no master while a test pauses it, or while the machine is busy."""
+    """Start sentinels that replace no master while a test pauses it, and servers that do not wait for a busy disk."""
     servers = SentinelSet(folder)
+    for server in servers.servers:
+        server.call("CONFIG", "SET", "appendfsync", "no")
     for sentinel in servers.sentinels:
         sentinel.call("SENTINEL", "SET", MASTER_NAME, "down-after-milliseconds", 60_000)
     return servers
