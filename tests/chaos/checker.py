@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tests.chaos.attribution import could_cause, maximum_matching, possible_causes
+from tests.chaos.bulk_actions import bulk_actions_change_each_job_once, bulk_actions_end_with_all_their_jobs
 from tests.chaos.context import CheckContext, Violations, describe_call
-from tests.chaos.history import FORGED, TIMEOUT, Call, History, Kind, Outcome, Version, has_timeouts
+from tests.chaos.history import CORRUPTING, FORGED, TIMEOUT, Call, History, Kind, Outcome, Version, has_timeouts
 from tests.chaos.job_timelines import JobTimeline, Transition, ordering_violations
 from tests.chaos.reads import (
     jobs_do_not_vanish,
@@ -17,8 +18,6 @@ from tests.chaos.reads import (
     times_are_in_order,
 )
 
-#: Faults that put data of another program into our keys.
-CORRUPTING = frozenset({"wrong-type", "unknown-fields"})
 #: Seconds after which a response is late on any machine, unless a fault is active.
 MAX_RESPONSE_TIME = 20.0
 
@@ -72,19 +71,10 @@ def _record_mismatches(timeline: JobTimeline) -> Violations:
     if record.attempt != starts:
         yield f"{record} was started {starts} times"
     from_events = {
-        (made.version.revision, _change_code(made))
-        for made in transitions
-        if made.change in {"status", "cancel_requested"}
+        (made.version.revision, made.code) for made in transitions if made.change in {"status", "cancel_requested"}
     }
     if from_events != set(record.changes):
         yield f"{record} has another history than its events: {sorted(from_events)}"
-
-
-def _change_code(transition: Transition) -> str:
-    codes = {"pending": "p", "running": "r", "completed": "c", "failed": "f", "cancelled": "x"}
-    if transition.is_retry:
-        return "t"
-    return "q" if transition.change == "cancel_requested" else codes[transition.after]
 
 
 def acknowledged_changes_exist(context: CheckContext) -> Violations:
@@ -131,7 +121,9 @@ def every_revision_has_a_cause(context: CheckContext) -> Violations:
     unexplained = [
         transition
         for version, transition in context.transitions.items()
-        if version not in attributed and not (_is_reaped(context, transition) or _has_timed_out(context, transition))
+        if version not in attributed
+        and version.job_id not in context.history.bulk_jobs
+        and not (_is_reaped(context, transition) or _has_timed_out(context, transition))
     ]
     causes = possible_causes(context.history, version_of)
     causes_of_job: dict[str, list[int]] = defaultdict(list)
@@ -281,6 +273,8 @@ CHECKS: tuple[Callable[[CheckContext], Violations], ...] = (
     results_survive,
     one_request_per_revision,
     every_revision_has_a_cause,
+    bulk_actions_end_with_all_their_jobs,
+    bulk_actions_change_each_job_once,
     claims_are_exclusive,
     reads_are_monotonic,
     reads_are_valid,

@@ -228,6 +228,22 @@ class Outage(NamedTuple):
     partitions: frozenset[int]
 
 
+#: Faults that put data of another program into our keys.
+CORRUPTING = frozenset({"wrong-type", "unknown-fields"})
+
+
+class BulkAction(NamedTuple):
+    """What a bulk action said at its end, and how many jobs it should have changed."""
+
+    key: str
+    state: str
+    expected: int
+    matched: int
+    done: int
+    #: By the name of the problem.
+    refused: dict[str, int]
+
+
 @dataclass
 class History:
     """Everything recorded in one round."""
@@ -244,6 +260,9 @@ class History:
     #: Seconds by which clocks may differ, and by which the service may exceed its own timeout.
     clock_tolerance: float = CLOCK_TOLERANCE
     partitions: int = 1
+    #: The bulk actions that have ended; and jobs that only such actions change, with the codes of these changes.
+    bulk_actions: list[BulkAction] = field(default_factory=list)
+    bulk_jobs: dict[str, str] = field(default_factory=dict)
     events: Sequence[Event] = ()
     records: dict[str, Record] = field(default_factory=dict)
     stream_messages: list[StreamMessage] = field(default_factory=list)

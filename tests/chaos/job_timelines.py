@@ -38,6 +38,14 @@ class Transition(NamedTuple):
         """Whether it made a finished job pending."""
         return self.before in FINAL_STATUSES and self.after == "pending"
 
+    @property
+    def code(self) -> str:
+        """Its code in the history of the job, and `d` for a deletion, which has none there."""
+        codes = {"pending": "p", "running": "r", "completed": "c", "failed": "f", "cancelled": "x"}
+        if self.is_retry:
+            return "t"
+        return {"cancel_requested": "q", "deleted": "d"}.get(self.change, codes[self.after])
+
 
 class JobTimeline(NamedTuple):
     """The events of one job from its creation, and its final record if there is one."""

@@ -16,6 +16,7 @@ import httpx
 from redis.asyncio import Redis
 
 from service.store.data_version import VERSION_KEYS
+from tests.chaos.bulk_client import BulkClient
 from tests.chaos.checker import check, count_lost
 from tests.chaos.context import describe_job
 from tests.chaos.environment import (
@@ -37,7 +38,7 @@ from tests.chaos.workload import WorkloadClient
 from tests.helpers.partitions import PARTITIONS
 
 #: Job ids of the clients.
-JOB_ID: Final = re.compile(r"\br\d+c\d+-j\d+\b")
+JOB_ID: Final = re.compile(r"\br\d+(?:c\d+-j\d+|bulk-\d+-\d+)\b")
 #: Limits for an idle process: descriptors beyond the connection pool, and bytes of memory.
 SPARE_DESCRIPTORS: Final = 64
 MAX_MEMORY: Final = 400 << 20
@@ -218,7 +219,7 @@ async def _run_clients(environment: Environment, number: int, scale: Scale) -> A
         for at in range(scale.clients)
     ]
     async with asyncio.TaskGroup() as group:
-        for client in clients:
+        for client in (*clients, BulkClient(f"r{number}bulk", environment.history)):
             group.create_task(client.run(environment.service.url, stop))
         try:
             yield

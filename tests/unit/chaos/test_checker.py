@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 
 from tests.chaos.checker import CHECKS, check
-from tests.chaos.history import FORGED, Call, Event, History, Kind, Observation, Record, StreamMessage, Version, Window
+from tests.chaos.history import (
+    FORGED,
+    BulkAction,
+    Call,
+    Event,
+    History,
+    Kind,
+    Observation,
+    Record,
+    StreamMessage,
+    Version,
+    Window,
+)
 
 #: Unix time at which a history begins; `at` is in milliseconds after it.
 START = 1_800_000_000.0
@@ -160,6 +172,26 @@ def combine(*steps: Modification) -> Modification:
 def with_messages(change: Callable[[list[StreamMessage]], list[StreamMessage]]) -> Modification:
     def modify(history: History) -> None:
         history.stream_messages = change(history.stream_messages)
+
+    return modify
+
+
+def bulk(expected: str = "xtxd", **fields: Any) -> Modification:
+    """Add a job that bulk actions cancelled, retried, cancelled and deleted; the last action has `fields`."""
+
+    def modify(history: History) -> None:
+        history.events = [
+            *history.events,
+            event(101, 1, "pending", job_id="b"),
+            event(102, 2, "cancelled", job_id="b"),
+            event(103, 3, "pending", job_id="b"),
+            event(104, 4, "cancelled", job_id="b"),
+            event(105, 5, "cancelled", "deleted", job_id="b"),
+        ]
+        history.stream_messages = messages_of(history.events)
+        history.bulk_jobs = {"b": expected}
+        actions = [BulkAction(name, "done", 1, 1, 1, {}) for name in ("cancel", "retry", "cancel", "delete")]
+        history.bulk_actions = [*actions[:-1], actions[-1]._replace(**fields)]
 
     return modify
 
@@ -365,6 +397,17 @@ VIOLATIONS: list[tuple[str, str, Modification]] = [
         "streams_are_complete",
         lambda h: h.stream_messages.append(StreamMessage("reset", h.stream_messages[-1].position)),
     ),
+    ("a bulk action did not end", "bulk_actions_end_with_all_their_jobs", bulk(state="running")),
+    ("a bulk action matched fewer jobs", "bulk_actions_end_with_all_their_jobs", bulk(matched=0)),
+    ("a bulk action left a job out", "bulk_actions_end_with_all_their_jobs", bulk(done=0)),
+    ("a bulk action changed a job twice", "bulk_actions_end_with_all_their_jobs", bulk(done=2)),
+    (
+        "a bulk action refused a job",
+        "bulk_actions_end_with_all_their_jobs",
+        bulk(done=0, refused={"illegal-transition": 1}),
+    ),
+    ("a job was changed once more than by its bulk actions", "bulk_actions_change_each_job_once", bulk("xd")),
+    ("a job was not changed by its bulk action", "bulk_actions_change_each_job_once", bulk("xtxtd")),
     ("a wrong count", "counts_are_exact", lambda h: h.counts.update(pending=1)),
     ("a job was not listed", "counts_are_exact", lambda h: h.listed_ids.clear()),
     ("a job was listed twice", "counts_are_exact", lambda h: h.listed_ids.append("j")),
@@ -401,6 +444,18 @@ def fault(name: str = "lost-replies") -> Window:
 
 #: What is allowed, and the change to a valid history that causes it.
 ALLOWED: list[tuple[str, Modification]] = [
+    ("jobs are changed by bulk actions alone", bulk()),
+    (
+        "data of another program kept a bulk action from a job",
+        combine(
+            lambda h: h.faults.append(fault("wrong-type")),
+            bulk("xtxtxd", done=0, refused={"store-corrupt": 1}),
+        ),
+    ),
+    (
+        "Redis lost a bulk action",
+        combine(lambda h: h.losses.append(fault()), bulk(matched=0, done=0)),
+    ),
     ("a change of unknown outcome took effect", with_call(8, status=503, problem="store-timeout")),
     (
         "a change without a response took effect",
