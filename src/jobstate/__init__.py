@@ -15,12 +15,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from jobstate._bulk_async_client import AsyncBulkActionHandle
+    from jobstate._bulk_client import BulkActionHandle
+    from jobstate._bulk_models import BulkAction, RefusedJob
     from jobstate._options import JobFilter, JobOptions, NewJob, RetryOptions
     from jobstate._retry import RetryPolicy
     from jobstate.async_client import AsyncJobHandle, AsyncJobs
     from jobstate.client import JobHandle, Jobs
     from jobstate.errors import (
         AccessDenied,
+        BulkActionNotFound,
         ConfigurationError,
         Conflict,
         InvalidRequest,
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
         RequestRejected,
         ResultNotReady,
         ServiceUnavailable,
+        UnexpectedCount,
         WaitTimeout,
     )
     from jobstate.models import History, HistoryEntry, Job, Problem, Progress, Stats
@@ -44,8 +49,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessDenied",
+    "AsyncBulkActionHandle",
     "AsyncJobHandle",
     "AsyncJobs",
+    "BulkAction",
+    "BulkActionHandle",
+    "BulkActionNotFound",
     "ConfigurationError",
     "Conflict",
     "History",
@@ -71,18 +80,23 @@ __all__ = [
     "PermanentFailure",
     "Problem",
     "Progress",
+    "RefusedJob",
     "RequestRejected",
     "ResultNotReady",
     "RetryOptions",
     "RetryPolicy",
     "ServiceUnavailable",
     "Stats",
+    "UnexpectedCount",
     "WaitTimeout",
     "Worker",
 ]
 
 #: The modules of these names. Each is imported on use, so that a command loads neither both clients nor the worker.
-_MODULES: Final = ("errors", "models", "_retry", "_options", "client", "async_client", "worker")
+_MODULES: Final = (
+    *("errors", "models", "_bulk_models", "_retry", "_options"),
+    *("_bulk_client", "client", "_bulk_async_client", "async_client", "worker"),
+)
 
 
 def __getattr__(name: str) -> Any:

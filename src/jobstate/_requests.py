@@ -64,11 +64,16 @@ class Request(Struct, Generic[T_co], frozen=True, kw_only=True):
 
 def job_path(job_id: str) -> str:
     """Return the path of a job. Raises `TypeError` or `ValueError` for what is not an id."""
-    if not isinstance(job_id, str):
-        raise TypeError(f"`id` must be a string, not {type(job_id).__name__}")
-    if job_id in {"", ".", ".."}:
-        raise ValueError(f"`id` {job_id!r} is not a job id")
-    return f"/v1/jobs/{quote(job_id, safe='')}"
+    return f"/v1/jobs/{id_segment(job_id, 'a job id')}"
+
+
+def id_segment(text: str, kind: str) -> str:
+    """Return an id as a segment of a path. Raises `TypeError` or `ValueError` for what is not an id of this `kind`."""
+    if not isinstance(text, str):
+        raise TypeError(f"`id` must be a string, not {type(text).__name__}")
+    if text in {"", ".", ".."}:
+        raise ValueError(f"`id` {text!r} is not {kind}")
+    return quote(text, safe="")
 
 
 def trace_headers(job: models.Job | None) -> dict[str, str]:
@@ -124,7 +129,7 @@ def list_jobs(
 ) -> Request[models.JobPage]:
     """Get a page of jobs, newest first."""
     check_names(filters, JobFilter)
-    query = _query(**_with_labels(filters), limit=limit, cursor=cursor, include=",".join(include) or None)
+    query = _query(**with_labels(filters), limit=limit, cursor=cursor, include=",".join(include) or None)
     return Request(method="GET", path=f"/v1/jobs{query}", read=read_json(models.JobPage))
 
 
@@ -223,7 +228,7 @@ def job_events(job_id: str, last_event_id: str = "") -> Request[bool]:
 
 def all_events(last_event_id: str = "", **filters: object) -> Request[bool]:
     """Open the stream of the events of all jobs that match the filters `status`, `queue`, `slate_id`, `labels`."""
-    return _stream(f"/v1/events{_query(**_with_labels(filters))}", last_event_id)
+    return _stream(f"/v1/events{_query(**with_labels(filters))}", last_event_id)
 
 
 def change(
@@ -269,8 +274,8 @@ def _query(**parameters: object) -> str:
     return f"?{urlencode(given, doseq=True)}" if given else ""
 
 
-def _with_labels(filters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return filters as query parameters: labels as a list of `key:value`.
+def with_labels(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return filters as the API has them: labels as a list of `key:value`.
 
     Raises `TypeError` for labels that are no mapping of texts, and `ValueError` for a key with a colon.
     """

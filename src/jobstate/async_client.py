@@ -9,6 +9,7 @@ import httpx
 
 from jobstate import _requests
 from jobstate._batches import submit_many_flow
+from jobstate._bulk_async_client import AsyncBulkMethods
 from jobstate._flow import Flow, log
 from jobstate._handle import BaseHandle, call_once, list_flow, wait_all_flow, wait_flow
 from jobstate._http import client_options
@@ -25,7 +26,7 @@ T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class AsyncJobs:
+class AsyncJobs(AsyncBulkMethods):
     """A client of a jobstate service for asyncio. Share one in the whole event loop, and close it at the end.
 
     ```python

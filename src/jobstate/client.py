@@ -9,6 +9,7 @@ import httpx
 
 from jobstate import _requests
 from jobstate._batches import submit_many_flow
+from jobstate._bulk_client import BulkMethods
 from jobstate._flow import Flow, log
 from jobstate._handle import BaseHandle, call_once, list_flow, wait_all_flow, wait_flow
 from jobstate._http import SharedClient, client_options
@@ -25,7 +26,7 @@ T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Jobs:
+class Jobs(BulkMethods):
     """A client of a jobstate service. Thread-safe: share one in the whole process, and close it at the end.
 
     ```python

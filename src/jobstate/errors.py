@@ -2,11 +2,9 @@
 
 JobstateError
 ├── ConfigurationError      an unusable URL, API key or proxy; also a ValueError
-├── WaitTimeout             the job has not ended in time, and lives on; also a TimeoutError
+├── WaitTimeout             the job, or the bulk action, has not ended in time, and lives on; also a TimeoutError
 ├── InvalidResult           the job completed, but its result is not of the `result_type`
-├── JobUnsuccessful
-│   ├── JobFailed
-│   └── JobCancelled
+├── JobUnsuccessful: JobFailed, JobCancelled
 ├── ServiceUnavailable      no usable response. Retried; raised when the time is over. A retry later may help
 │   ├── ConnectionFailed    no response: the service was not reached, or did not respond in time
 │   │   └── ConnectionLost  the connection was closed before the response
@@ -17,21 +15,20 @@ JobstateError
 │       StoreOutOfMemory, StorePartitionUnavailable, StoreReadOnly, StoreTimeout, StoreUnreachable
 └── RequestRejected         the service rejects the request for good: do not send it again
     ├── AccessDenied: Unauthenticated, InsufficientScope, OriginNotAllowed, HostNotAllowed
-    ├── NotFound: UnknownRoute, ResultNotReady, JobNotFound
-    │   └── JobNotFound ── JobExpired ── JobDeleted
+    ├── NotFound: UnknownRoute, ResultNotReady, BulkActionNotFound, JobNotFound ── JobExpired ── JobDeleted
     ├── Conflict: IllegalTransition, JobExists, JobNotFinal, LeaseLost, NotLeased, PreconditionFailed,
-    │   IdempotencyKeyReused
+    │   IdempotencyKeyReused, UnexpectedCount
     └── InvalidRequest, MalformedRequest, MethodNotAllowed, NotAcceptable, ContentTooLarge, UnsupportedMediaType,
         HeadersTooLarge
 
-Each problem type of the service has its class. A type that this version does not know is raised as
-`ServiceUnavailable`, `AccessDenied`, `NotFound`, `Conflict` or `RequestRejected`, by its status; `error.problem.name`
-tells it.
+Each problem type of the service has its class. One that this version does not know is raised by its status, as
+`ServiceUnavailable`, `AccessDenied`, `NotFound`, `Conflict` or `RequestRejected`; `error.problem.name` tells it.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+from jobstate._bulk_models import BulkAction
 from jobstate.models import Problem
 
 
@@ -49,7 +46,7 @@ class ConfigurationError(JobstateError, ValueError):
 
 
 class WaitTimeout(JobstateError, TimeoutError):
-    """The jobs in `job_ids` have not ended within the time-out. They continue: wait again, or cancel them.
+    """The jobs in `job_ids`, or the bulk action, have not ended within the time-out. They continue: wait again.
 
     If the service was unavailable at the end, `__cause__` is the last `ServiceUnavailable`.
     """
@@ -90,12 +87,7 @@ class ServiceUnavailable(JobstateError):
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        problem: Problem | None = None,
-        retry_after: float = 0.0,
-        outcome_unknown: bool = False,
+        self, message: str, *, problem: Problem | None = None, retry_after: float = 0.0, outcome_unknown: bool = False
     ) -> None:
         super().__init__(message, problem=problem)
         self.retry_after = retry_after
@@ -238,6 +230,10 @@ class JobDeleted(JobExpired):
     """The job was deleted while the client followed it."""
 
 
+class BulkActionNotFound(NotFound):
+    """No bulk action has this id. Bulk actions are kept for a day after their last change."""
+
+
 class Conflict(RequestRejected):
     """The state of the job does not allow the request; see `problem.current_status`."""
 
@@ -268,6 +264,12 @@ class PreconditionFailed(Conflict):
 
 class IdempotencyKeyReused(Conflict):
     """The `idempotency_key` was used for a request with different content."""
+
+
+class UnexpectedCount(Conflict):
+    """Another number of jobs matched the bulk action than `expect`: see `action`. It changed none of them."""
+
+    action: BulkAction | None = None
 
 
 class InvalidRequest(RequestRejected):

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "get": "jobstate.cli.commands.get:get",
     "cancel": "jobstate.cli.commands.cancel:cancel",
     "retry": "jobstate.cli.commands.retry:retry",
+    "bulk": "jobstate.cli.commands.bulk:bulk",
 }
 #: The group of entry points by which a package adds commands.
 ENTRY_POINTS: Final = "jobstate.commands"

@@ -90,14 +90,18 @@ class ReconnectRetry(Retry):
 
 
 class Client:
-    """Sends single requests, blocking."""
+    """Sends single requests and executes flows, blocking."""
 
     def __init__(self, http: SharedClient) -> None:
         self._http = http
 
     def send(self, request: Request[T]) -> T:
         """Return what the response means. Raises `RequestRejected` or `ServiceUnavailable`."""
-        return SyncRunner(self._http).run(_attempts(request))
+        return self.run(_attempts(request))
+
+    def run(self, flow: Flow[T]) -> T:
+        """Return the result of a flow."""
+        return SyncRunner(self._http).run(flow)
 
 
 class AsyncClient:

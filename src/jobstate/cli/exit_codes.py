@@ -1,6 +1,6 @@
 """The exit codes of the commands."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import IntEnum
 from typing import Final
 
@@ -26,6 +26,7 @@ STATUS_EXIT_CODES: Final = {"completed": Exit.OK, "failed": Exit.FAILED, "cancel
 #: The exit codes of errors for which it is not `ERROR`.
 _ERROR_EXIT_CODES: Final = {
     errors.JobNotFound: Exit.NOT_FOUND,
+    errors.BulkActionNotFound: Exit.NOT_FOUND,
     errors.JobFailed: Exit.FAILED,
     errors.JobCancelled: Exit.CANCELLED,
     errors.WaitTimeout: Exit.TIMEOUT,
@@ -45,11 +46,19 @@ _MEANINGS: Final = {
 _COMMON: Final = frozenset({Exit.OK, Exit.ERROR, Exit.USAGE, Exit.INTERRUPTED, Exit.TERMINATED})
 #: The exit codes of commands that follow a job, in addition to the common ones.
 FOLLOWING: Final = frozenset({Exit.FAILED, Exit.CANCELLED, Exit.NOT_FOUND, Exit.TIMEOUT})
+#: The exit codes of commands about an existing bulk action, and of those that carry one out, with their meanings.
+ABOUT_BULK: Final = {Exit.NOT_FOUND: "the bulk action is unknown or expired"}
+BULK: Final = {Exit.FAILED: "some jobs were refused", Exit.CANCELLED: "the bulk action was aborted", **ABOUT_BULK}
 
 
 def help_text(further: Collection[Exit]) -> str:
-    """Return the exit codes of a command for its help: those that all commands have, and `further` ones."""
-    meanings = {**_MEANINGS, Exit.OK: "success, or the watched job completed"} if Exit.TIMEOUT in further else _MEANINGS
+    """Return the exit codes of a command for its help: those that all commands have, and `further` ones.
+
+    A mapping of `further` ones has meanings of its own.
+    """
+    meanings = {**_MEANINGS, **(further if isinstance(further, Mapping) else {})}
+    if Exit.TIMEOUT in further:
+        meanings[Exit.OK] = "success, or the watched job completed"
     codes = [f"{code:d} {meaning}" for code, meaning in meanings.items() if code in _COMMON or code in further]
     return f"Exit codes: {'; '.join(codes)}."
 

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar, cast
 
 import click
 
+from jobstate.cli.output import STYLES
 from jobstate.config import configure
 from jobstate.connections import authorization
 from jobstate.errors import ConfigurationError
@@ -99,6 +100,22 @@ def _labels(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -
             raise click.BadParameter(f"{key!r} has two values, which no job has", ctx, param)
         labels[key] = value
     return labels or None
+
+
+def filter_options(command: C) -> C:
+    """Add the filters of lists and bulk actions, passed by the names of `JobFilter`."""
+    options = (
+        click.option("--status", type=click.Choice(list(STYLES)), help="Only jobs in this status."),
+        click.option("--queue", type=TEXT, help="Only jobs of this queue."),
+        click.option("--slate-id", type=TEXT, help="Only jobs of this slate."),
+        click.option("--correlation-id", type=TEXT, help="Only jobs with this correlation id."),
+        label_option("Only jobs with this label, such as tenant:acme; may be repeated."),
+        click.option("--created-after", type=TEXT, metavar="TIME", help="Only jobs created after this time."),
+        click.option("--created-before", type=TEXT, metavar="TIME", help="Only jobs created before this time."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def service_options(command: C) -> C:

@@ -21,6 +21,7 @@ OUTPUTS = [
     ["…", "completed None"],
     ["['Hello, Eve', 'Hello, Fay']", "…"],
     ["['Hello, Eve', 'Hello, Fay']"],
+    ["2 matched", "2 done, refused: {}"],
     ["…", "completed", "Hello, Gil"],
     ["['completed', 'data:', 'null']"],
     ["…", "completed None", "Hello, None"],

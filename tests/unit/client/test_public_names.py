@@ -19,6 +19,8 @@ def imported_by(program: str) -> set[str]:
         ("import jobstate", "jobstate", {"httpx", "msgspec", "jobstate.client"}),
         ("from jobstate import JobFailed", "jobstate.errors", {"httpx", "jobstate.client"}),
         ("from jobstate import Jobs", "jobstate.client", {"asyncio", "jobstate.async_client", "click"}),
+        ("from jobstate import BulkAction", "jobstate._bulk_models", {"httpx", "jobstate.client"}),
+        ("from jobstate.cli.commands.bulk import bulk", "jobstate.cli.render.bulk", {"asyncio", "rich"}),
     ],
 )
 def test_a_name_imports_only_what_it_needs(program: str, wanted: str, unwanted: set[str]) -> None:

@@ -22,7 +22,7 @@ def test_the_program_uses_every_name() -> None:
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert set(jobstate.__all__) <= used
-    kinds = (jobstate.Jobs, jobstate.JobHandle, jobstate.Worker, jobstate.JobContext)
+    kinds = (jobstate.Jobs, jobstate.JobHandle, jobstate.BulkActionHandle, jobstate.Worker, jobstate.JobContext)
     methods = {name for kind in kinds for name in dir(kind) if not name.startswith("_")}
     assert methods <= used
 
@@ -38,7 +38,11 @@ def test_no_signature_names_a_type_of_httpx() -> None:
 
 
 def test_both_clients_have_the_same_methods() -> None:
-    pairs = ((jobstate.Jobs, jobstate.AsyncJobs), (jobstate.JobHandle, jobstate.AsyncJobHandle))
+    pairs = (
+        (jobstate.Jobs, jobstate.AsyncJobs),
+        (jobstate.JobHandle, jobstate.AsyncJobHandle),
+        (jobstate.BulkActionHandle, jobstate.AsyncBulkActionHandle),
+    )
     for sync, asynchronous in pairs:
         names = {name for name in dir(sync) if not name.startswith("_")} - {"close"}
         assert names == {name for name in dir(asynchronous) if not name.startswith("_")} - {"aclose"}

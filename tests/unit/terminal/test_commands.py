@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from msgspec import Raw
 
 from jobstate import (
+    BulkActionNotFound,
     JobCancelled,
     JobDeleted,
     JobExists,
@@ -21,6 +22,7 @@ from jobstate import (
     RequestRejected,
     RetryPolicy,
     ServiceUnavailable,
+    UnexpectedCount,
     WaitTimeout,
 )
 from jobstate._requests import create_job
@@ -39,6 +41,11 @@ from tests.helpers.records import record_fields as job
 
 LOST = httpx.RemoteProtocolError("closed")
 TERMINAL = list(COMMANDS)
+#: The commands that use the service: `bulk` is a group of them.
+LEAVES = [
+    *(name for name in COMMANDS if name != "bulk"),
+    *(f"bulk {name}" for name in ("cancel", "retry", "delete", "abort", "show", "list")),
+]
 ALL = ["serve", "doctor", "copy", "key", *COMMANDS]
 
 
@@ -57,11 +64,17 @@ def test_the_help_lists_every_command_with_a_sentence() -> None:
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
 
-@pytest.mark.parametrize("name", TERMINAL)
+@pytest.mark.parametrize("name", LEAVES)
 def test_the_help_of_a_command_has_exit_codes_and_connection_options(name: str) -> None:
-    shown = " ".join(run(name, "--help").output.split())
+    shown = " ".join(run(*name.split(), "--help").output.split())
     words = {1: "request rejected", 2: "usage", 3: "the job failed", 4: "the job was", 5: "the job is", 6: "--timeout"}
-    own = {"get": {3, 4, 5}, "cancel": {5}, "retry": {5}, "list": set(), "top": set()}.get(name, {3, 4, 5, 6})
+    if name.startswith("bulk "):
+        words |= {3: "some jobs were refused", 4: "the bulk action was", 5: "the bulk action is"}
+    own = {
+        **{"get": {3, 4, 5}, "cancel": {5}, "retry": {5}, "list": set(), "top": set()},
+        **{"bulk abort": {5}, "bulk show": {5}, "bulk list": set()},
+        **{f"bulk {action}": {3, 4, 5} for action in ("cancel", "retry", "delete")},
+    }.get(name, {3, 4, 5, 6})
     for code, word in words.items():
         assert (f"{code} {word}" in shown.partition("Exit codes:")[2]) is (code in {1, 2, *own})
     assert "130 Ctrl-C" in shown
@@ -82,6 +95,8 @@ def test_an_unknown_command_is_a_usage_error() -> None:
         ("list --status", "", list(Status)),
         ("list --status", "c", ["completed", "cancelled"]),
         ("submit", "--sc", ["--scenario-count"]),
+        ("bulk", "", ["abort", "cancel", "delete", "list", "retry", "show"]),
+        ("bulk retry --status", "f", ["failed"]),
         ("--log-level info", "--po", ["--port"]),
     ],
 )
@@ -104,6 +119,11 @@ def test_the_shell_completes(words: str, incomplete: str, expected: list[str]) -
         (["submit", "/no/such/file"], "No such file"),
         (["submit", "-", "--key", "a b"], f"'--key': allowed: {IDEMPOTENCY_KEY.allowed}"),
         (["submit", "-", "--timeout", "3"], "--timeout requires --watch"),
+        (["bulk", "cancel"], "No filter is given, so that all jobs would match: use --queue or another one."),
+        (["bulk", "cancel", "--status", "done"], "'done' is not one of 'pending', 'running'"),
+        (["bulk", "delete", "--queue", "q", "--expect", "-1"], "'--expect': -1"),
+        (["bulk", "abort"], "Missing argument 'ID'"),
+        (["bulk", "requeue"], "No such command 'requeue'"),
         *(
             (["list", "--url", url], "allowed: http://HOST:PORT or https://HOST:PORT")
             for url in ("127.0.0.1:8000", "ftp://host", "http://", "http://host:port", "http://[::1", "http://h:0")
@@ -173,6 +193,8 @@ def test_an_invalid_port_is_ignored_if_the_url_is_set() -> None:
         (JobExists("no"), 1),
         (ConfigurationError("no"), 2),
         (JobNotFound("no"), 5),
+        (BulkActionNotFound("no"), 5),
+        (UnexpectedCount("no"), 1),
         (JobFailed("no"), 3),
         (JobCancelled("no"), 4),
         (JobDeleted("deleted"), 5),
@@ -279,4 +301,4 @@ def test_the_document_has_every_command_and_exit_code() -> None:
     assert {int(code) for code in re.findall(r"\d+", " ".join(re.findall(r"^\| ([\d, ]+) \|", codes, re.M)))} == set(
         Exit
     )
-    assert {name for name in TERMINAL if f"| `{name} " in page or f"| `{name}`" in page} == set(TERMINAL)
+    assert {name for name in LEAVES if re.search(rf"(\| |, )`{name}[ `]", page)} == set(LEAVES)

@@ -19,9 +19,10 @@ from jobstate.cli.output import escape_control_chars, escape_json_control_chars
 from jobstate.cli.render.dashboard import Snapshot, render, unavailable_text
 from jobstate.cli.render.fitting import Time
 from jobstate.cli.render.json import JsonLines
+from jobstate.cli.render.messages import disconnected_text
 from jobstate.cli.render.progress import progress_bar
 from jobstate.cli.render.tables import TableListing
-from jobstate.cli.render.text import Lines, disconnected_text
+from jobstate.cli.render.text import Lines
 from tests.helpers.mock_transport import ScriptedTransport, json_response
 from tests.helpers.records import record_fields as job
 

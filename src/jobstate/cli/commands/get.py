@@ -35,10 +35,11 @@ def get(config: ClientConfig, as_json: bool, job_id: str, only_result: bool) -> 
     if as_json:
         print_json(record)
     else:
-        _show(record)
+        print_record(record)
 
 
-def _show(record: bytes) -> None:
+def print_record(record: bytes) -> None:
+    """Print the fields of a record: a table on a terminal, else a line for each."""
     fields = format_fields(record)
     if sys.stdout.isatty():
         from jobstate.cli.render.tables import print_fields  # rich takes long to import

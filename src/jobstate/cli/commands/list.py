@@ -12,8 +12,7 @@ from jobstate._requests import list_jobs as request_of
 from jobstate._responses import read_json
 from jobstate.cli.command import Command
 from jobstate.cli.connection import Client, open_client
-from jobstate.cli.options import TEXT, label_option, service_options
-from jobstate.cli.output import STYLES
+from jobstate.cli.options import TEXT, filter_options, service_options
 from jobstate.cli.render.listing import ColumnListing, JsonListing, Listing
 from jobstate.config import ClientConfig
 
@@ -23,13 +22,7 @@ DEFAULT_LIMIT: Final = 50
 
 
 @click.command("list", cls=Command, short_help="List jobs, newest first.")
-@click.option("--status", type=click.Choice(list(STYLES)), help="Only jobs in this status.")
-@click.option("--queue", type=TEXT, help="Only jobs of this queue.")
-@click.option("--slate-id", type=TEXT, help="Only jobs of this slate.")
-@click.option("--correlation-id", type=TEXT, help="Only jobs with this correlation id.")
-@label_option("Only jobs with this label, such as tenant:acme; may be repeated.")
-@click.option("--created-after", type=TEXT, metavar="TIME", help="Only jobs created after this time.")
-@click.option("--created-before", type=TEXT, metavar="TIME", help="Only jobs created before this time.")
+@filter_options
 @click.option(
     "--limit", type=click.IntRange(min=1), default=DEFAULT_LIMIT, show_default=True, help="Maximum number of jobs."
 )

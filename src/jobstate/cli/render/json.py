@@ -3,7 +3,7 @@
 from jobstate._sse import Event
 from jobstate.cli.follow import Change
 from jobstate.cli.output import print_json
-from jobstate.cli.render.text import ConnectionMessages
+from jobstate.cli.render.messages import ConnectionMessages
 
 
 class JsonLines(ConnectionMessages):

@@ -16,8 +16,9 @@ from rich.text import Text
 from jobstate._sse import Event
 from jobstate.cli.follow import Change
 from jobstate.cli.output import encodable_json, escape_control_chars, escape_json_control_chars, format_progress
+from jobstate.cli.render.messages import RECONNECTED, disconnected_text
 from jobstate.cli.render.terminal import status_text
-from jobstate.cli.render.text import RECONNECTED, describe, disconnected_text
+from jobstate.cli.render.text import describe
 from jobstate.models import Job
 
 _SYMBOLS: Final = {"completed": "✓", "failed": "✗", "cancelled": "■"}

@@ -1,13 +1,10 @@
 """Jobs as lines of text, for people and pipes."""
 
-from typing import Final
-
 from jobstate._sse import Event
 from jobstate.cli.follow import Change
-from jobstate.cli.output import capitalized, format_progress, format_time, print_json, print_line, print_stderr
+from jobstate.cli.output import format_progress, format_time, print_json, print_line
+from jobstate.cli.render.messages import ConnectionMessages
 from jobstate.models import Job
-
-RECONNECTED: Final = "Reconnected."
 
 
 def describe(job: Job) -> str:
@@ -20,23 +17,6 @@ def describe(job: Job) -> str:
     if job.cancel_requested_at and not job.is_final:
         words.append("cancellation requested")
     return ", ".join(words)
-
-
-def disconnected_text(reason: str, pause: float) -> str:
-    """Return the message about a lost connection."""
-    return f"{capitalized(reason)}; retrying in {pause:.1f} s."
-
-
-class ConnectionMessages:
-    """Reports lost and recovered connections on standard error."""
-
-    def on_disconnect(self, reason: str, pause: float) -> None:
-        """Report a lost connection."""
-        print_stderr(disconnected_text(reason, pause))
-
-    def on_reconnect(self) -> None:
-        """Report a recovered connection."""
-        print_stderr(RECONNECTED)
 
 
 class Lines(ConnectionMessages):

@@ -8,14 +8,18 @@ import msgspec
 
 import jobstate
 from jobstate import (
+    AsyncBulkActionHandle,
     AsyncJobHandle,
     AsyncJobs,
+    BulkAction,
+    BulkActionHandle,
     JobContext,
     JobFilter,
     JobHandle,
     JobOptions,
     Jobs,
     NewJob,
+    RefusedJob,
     RetryOptions,
     RetryPolicy,
     Worker,
@@ -66,6 +70,19 @@ def synchronous() -> None:
         results = jobs.wait_all([job], return_exceptions=True)
         assert_type(results, list[Lineups | jobstate.JobstateError])
         assert_type(jobs.stats(), jobstate.Stats)
+        action = jobs.bulk("retry", dry_run=True, expect=3, idempotency_key="k", **filters)
+        assert_type(action, BulkActionHandle)
+        assert_type(action.wait(timeout=600, on_progress=print), BulkAction)
+        assert_type(action.id, str)
+        assert_type(action.state, str)
+        assert_type(action.is_final, bool)
+        assert_type(action.record.reasons, dict[str, int])
+        assert_type(action.record.examples, tuple[RefusedJob, ...])
+        assert_type(action.refresh(), BulkAction)
+        assert_type(action.abort(), BulkAction)
+        assert_type(jobs.bulk_action("a"), BulkActionHandle)
+        assert_type(jobs.list_bulk_actions(), list[BulkActionHandle])
+        jobs.bulk("requeue", queue="q")  # type: ignore[arg-type]
     jobs.close()
 
 
@@ -88,6 +105,13 @@ async def asynchronous() -> None:
             assert_type(listed, AsyncJobHandle[Any])
         assert_type(await jobs.wait_all([job]), list[Lineups])
         assert_type(await jobs.stats(), jobstate.Stats)
+        action = await jobs.bulk("cancel", created_before="2026-11-29T10:00:00Z")
+        assert_type(action, AsyncBulkActionHandle)
+        assert_type(await action.wait(), BulkAction)
+        assert_type(await action.refresh(), BulkAction)
+        assert_type(await action.abort(), BulkAction)
+        assert_type(jobs.bulk_action("a"), AsyncBulkActionHandle)
+        assert_type(await jobs.list_bulk_actions(), list[AsyncBulkActionHandle])
     await jobs.aclose()
 
 
@@ -125,7 +149,15 @@ def errors(jobs: Jobs) -> None:
         assert_type(error.job_id, str)
     except (jobstate.JobDeleted, jobstate.JobExpired, jobstate.JobNotFound, jobstate.ResultNotReady) as error:
         assert_type(error.problem, jobstate.Problem | None)
-    except (jobstate.NotFound, jobstate.JobExists, jobstate.Conflict, jobstate.AccessDenied):
+    except jobstate.UnexpectedCount as error:
+        assert_type(error.action, BulkAction | None)
+    except (
+        jobstate.BulkActionNotFound,
+        jobstate.NotFound,
+        jobstate.JobExists,
+        jobstate.Conflict,
+        jobstate.AccessDenied,
+    ):
         raise
     except (jobstate.InvalidRequest, jobstate.RequestRejected, jobstate.InvalidResult, jobstate.ConfigurationError):
         raise
