@@ -1,0 +1,87 @@
+"""Helm, `systemd-analyze` and the schemas of Kubernetes, with which the files in deploy/ are tested."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import jsonschema_rs
+import yaml
+
+from tests.helpers.paths import ROOT
+
+CHART: Final = ROOT / "deploy" / "helm" / "jobstate"
+KEDA: Final = ROOT / "deploy" / "keda" / "scaledobject.yaml"
+UNIT: Final = ROOT / "deploy" / "systemd" / "jobstate.service"
+#: The oldest version that the chart allows, and the newest whose schemas the package has.
+KUBERNETES: Final = ("1.27", "1.37")
+_CRDS: Final = ROOT / "tests" / "integration" / "deploy" / "crds"
+
+Manifest = dict[str, Any]
+
+
+def missing_chart_tools() -> list[str]:
+    """Return what the tests of the chart need and cannot find."""
+    missing = [] if shutil.which("helm") else ["helm"]
+    if importlib.util.find_spec("kubernetes_validate") is None:  # the dependency group `deploy`
+        missing.append("kubernetes-validate")
+    return missing
+
+
+def systemd_analyze() -> str | None:
+    return shutil.which("systemd-analyze")
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["helm", *arguments], capture_output=True, text=True, check=False)
+
+
+def rendered(folder: Path, values: Manifest, release: str = "jobs") -> subprocess.CompletedProcess[str]:
+    """Return what `helm template` does with `values`."""
+    file = folder / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return helm("template", release, str(CHART), "--namespace", "apps", "--values", str(file))
+
+
+def manifests(text: str) -> list[Manifest]:
+    return [document for document in yaml.safe_load_all(text) if document is not None]
+
+
+def validate(manifest: Manifest) -> None:
+    """Raise an error that says what Kubernetes would reject, unknown fields included."""
+    if (crd := _custom_resource(manifest)) is not None:
+        crd.validate(manifest)
+        return
+    import kubernetes_validate
+
+    for version in KUBERNETES:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def _custom_resource(manifest: Manifest) -> jsonschema_rs.Draft202012Validator | None:
+    group, _, _ = manifest["apiVersion"].partition("/")
+    file = _CRDS / f"{group}_{manifest['kind'].lower()}s.json"
+    return _validator(file) if file.exists() else None
+
+
+@cache
+def _validator(file: Path) -> jsonschema_rs.Draft202012Validator:
+    schema = json.loads(file.read_text())
+    schema["properties"]["metadata"] = {"type": "object"}
+    return jsonschema_rs.Draft202012Validator(_without_unknown_fields(schema))
+
+
+def _without_unknown_fields(schema: Any) -> Any:
+    """Return the schema of a custom resource that also rejects the fields that it does not name."""
+    if isinstance(schema, list):
+        return [_without_unknown_fields(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _without_unknown_fields(one) for name, one in schema.items()}
+    is_open = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
+    if schema.get("type") == "object" and "properties" in schema and not is_open:
+        closed["additionalProperties"] = False
+    return closed
