@@ -12,7 +12,7 @@ import httpx
 import pytest
 import redis.utils
 
-from tests.helpers import deployments, distribution, generators, nginx
+from tests.helpers import deploy_tools, deployments, distribution, generators, nginx
 from tests.helpers.compose import compose_failure
 from tests.helpers.locks import TEST_LOCK
 from tests.helpers.partitions import PARTITIONS
@@ -33,6 +33,8 @@ _BROWSER_TESTS = Path(__file__).parent / "browser"
 _NGINX_TESTS = Path(__file__).parent / "integration" / "server" / "test_proxies.py"
 _CLIENT_TESTS = Path(__file__).parent / "integration" / "clients"
 _NGINX_BROWSER_TESTS = _BROWSER_TESTS / "test_prefix.py"
+_HELM_TESTS = Path(__file__).parent / "integration" / "deploy" / "test_helm.py"
+_SYSTEMD_TESTS = Path(__file__).parent / "integration" / "deploy" / "test_systemd.py"
 
 
 def missing_node_tools() -> list[str]:
@@ -68,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "REQUIRE_BROWSER": browser() is None and "chromium is missing",
         "REQUIRE_NGINX": nginx.binary() is None and "nginx is missing",
         "REQUIRE_CLIENTS": _absence(generators.missing_tools()),
+        "REQUIRE_HELM": _absence(deploy_tools.missing_chart_tools()),
+        "REQUIRE_SYSTEMD": deploy_tools.systemd_analyze() is None and "systemd-analyze is missing",
     }
     for variable, problem in required.items():
         if problem and os.environ.get(variable) == "1":
@@ -94,6 +98,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     proxy = nginx.binary() or f"nginx missing, {_NGINX_TESTS.name} and {_NGINX_BROWSER_TESTS.name} skipped"
     skipped = f"{no_clients}, tests in {_CLIENT_TESTS.name}/ skipped"
     clients = skipped if no_clients else "Go and Java run"
+    no_chart = _absence(deploy_tools.missing_chart_tools())
+    chart = f"{no_chart}, {_HELM_TESTS.name} skipped" if no_chart else shutil.which("helm")
+    unit = deploy_tools.systemd_analyze() or f"systemd-analyze missing, {_SYSTEMD_TESTS.name} skipped"
     return [
         f"redis: {config.stash[_BACKEND]}",
         f"deployment: {deployments.describe()}",
@@ -103,6 +110,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"browser: {page}",
         f"nginx: {proxy}",
         f"generated clients: {clients}",
+        f"helm: {chart}",
+        f"systemd: {unit}",
         "longer runs: `just fuzz`, `just faults`, `just test-partitions`, `just test-sentinel`, `just test-cluster`, "
         "`just clients` (CONTRIBUTING.md has them)",
     ]
@@ -115,6 +124,8 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
         (_NGINX_TESTS, nginx.binary() is None),
         (_NGINX_BROWSER_TESTS, nginx.binary() is None),
         (_CLIENT_TESTS, generators.missing_tools()),
+        (_HELM_TESTS, deploy_tools.missing_chart_tools()),
+        (_SYSTEMD_TESTS, deploy_tools.systemd_analyze() is None),
     )
     return True if any(collection_path == folder and missing for folder, missing in skipped) else None
 
