@@ -7,6 +7,7 @@ import argparse
 from typing import Final
 
 from benchmarks import (
+    bulk,
     claims,
     cluster,
     creates,
@@ -28,6 +29,7 @@ PARTS: Final[dict[str, tuple[str, Measurement]]] = {
     "library": ("Library and peers", peers_library.measure),
     "store": ("Cost of a change in Redis", store.measure),
     "creates": ("Creation of many jobs", creates.measure),
+    "bulk": ("Bulk actions", bulk.measure),
     "claims": ("Claims of several jobs", claims.measure),
     "expiry": ("Many expiries at one moment", expiry.measure),
     "partitions": ("Several partitions", partitions.measure),

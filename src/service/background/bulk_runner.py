@@ -15,7 +15,7 @@ from service.store.bulk_steps import BulkSteps
 from service.store.partition import Partition
 
 #: How long the task waits until it looks for actions that another process has left.
-POLL_INTERVAL: Final = timedelta(seconds=2)
+POLL_INTERVAL: Final = timedelta(seconds=1)
 #: How long it works on one action before it goes on with the next one.
 SLICE: Final = timedelta(seconds=0.5)
 #: Jobs of one step: at first, at least and at most. The most take Redis about 5 ms.

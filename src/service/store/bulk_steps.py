@@ -18,7 +18,7 @@ from service.store.records import DELETION_RECORD_TTL_MS, decode_skipped, valida
 from service.store.scripts import Script
 
 #: How long a process takes an action for. Another one goes on with it after that.
-TAKEN_MS: Final = 5_000
+TAKEN_MS: Final = 3_000
 #: How many actions of each partition are looked for at once.
 MAX_ACTIVE: Final = 20
 #: Index entries that a step may walk, and jobs that it may count, for each job that it may change: that takes ten times
