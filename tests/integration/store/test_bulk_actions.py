@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
@@ -270,7 +271,7 @@ async def test_a_step_has_a_limit_of_jobs_and_of_entries(
 
 
 async def test_jobs_with_which_it_cannot_be_carried_out_are_refused_and_named(
-    jobs: JobStateManager, do: Callable[..., Any]
+    jobs: JobStateManager, do: Callable[..., Any], redis: Redis
 ) -> None:
     for job_id in IDS:
         await jobs.create_job(job_id, 1, queue="q")
@@ -281,6 +282,9 @@ async def test_jobs_with_which_it_cannot_be_carried_out_are_refused_and_named(
     assert len(retry.examples) == EXAMPLES
     assert {job_id for job_id, _ in retry.examples} < set(IDS)
     assert {error for _, error in retry.examples} == {errors.IllegalTransition}
+    for partition in PARTITIONS:
+        named = await redis.hget(partition.bulk(retry.action_id), "examples") or b""
+        assert len(named.split()) <= EXAMPLES
 
     await fail(jobs, "again", queue="q")
     delete = await do("delete", queue="q")
@@ -328,8 +332,11 @@ async def test_a_retried_job_has_its_start_timeout_anew_and_refuses_the_end_of_t
     [job] = await read(jobs, "j")
     assert job.start_deadline_at
     assert (job.status, job.error_message, job.failures) == ("pending", None, 0)
-    with pytest.raises(errors.IllegalTransition, match="before the job was retried"):
-        await jobs.update_job_status("j", "failed", error="broken", change_id="end")
+    await jobs.update_job_status("j", "failed", error="again", change_id="second-end")
+    assert (await do("retry", status="failed")).done == 1
+    for error, change_id in (("broken", "end"), ("again", "second-end")):
+        with pytest.raises(errors.IllegalTransition, match="before the job was retried"):
+            await jobs.update_job_status("j", "failed", error=error, change_id=change_id)
 
 
 async def test_a_dry_run_only_counts(jobs: JobStateManager, do: Callable[..., Any]) -> None:
@@ -368,10 +375,10 @@ async def test_an_aborted_action_changes_nothing_more_even_in_a_process_that_goe
     assert (aborted.state, aborted.matched, aborted.done) == (BulkState.ABORTED, 12, 1)
     assert aborted.finished_at
     assert not aborted.has_unexpected_count
+    assert await steps.find_active() == []
     for one in PARTITIONS:
         assert await steps.step(stored, running, one, 100)
     assert await steps.take(action.action_id) is None
-    assert await steps.find_active() == []
     assert await read(jobs, *IDS) == before
     assert await actions.abort_action(action.action_id) == aborted
 
@@ -380,6 +387,12 @@ async def test_an_action_that_has_ended_is_not_aborted(actions: BulkActions, do:
     action = await do("cancel", queue="none")
     assert action.state is BulkState.DONE
     assert await actions.abort_action(action.action_id) == action
+
+
+async def test_a_process_whose_knowledge_is_old_moves_no_action_on(actions: BulkActions, steps: BulkSteps) -> None:
+    action, _ = await actions.start_action(NewBulkAction(kind=BulkKind.RETRY, filters=JobFilter(queue="q")))
+    await steps.move_on(structs.replace(action, state=BulkState.RUNNING))
+    assert (await actions.get_action(action.action_id)).state is BulkState.COUNTING
 
 
 async def test_another_process_goes_on_once_the_first_one_is_silent(

@@ -6,24 +6,21 @@
 -- Returns: STARTED, REPLAYED if it had been registered before by an equal request, or KEY_REUSED by another one
 local id, digest, kept = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local name, meta, fields = key('bulk', id), key('meta'), { unpack(ARGV, 4) }
-local held, state = unpack(call('HMGET', name, 'digest', 'state'))
-if held and held ~= digest then return { 'KEY_REUSED' } end
-if state or (held and not fields[1]) then return { 'REPLAYED' } end
+local held = call('HGET', name, 'digest')
+if held then return { held == digest and 'REPLAYED' or 'KEY_REUSED' } end
 
-if not held then
-  -- The next creation is later than this, whatever the clock says then.
-  local last = format('%d', math.max(NOW, tonumber(call('HGET', meta, 'clock') or nil) or 0))
-  redis.call('HSET', meta, 'clock', last)
-  redis.call('HSET', name, 'digest', digest, 'until', last)
-end
+-- The next creation is later than this, whatever the clock says then.
+local last = format('%d', math.max(NOW, tonumber(call('HGET', meta, 'clock') or nil) or 0))
 if fields[1] then
   local actions, active = key('bulk_actions'), key('bulk_active')
   call('ZADD', actions, format('%d', NOW_MS + kept), id)
   call('ZADD', active, '0', id)
-  redis.call('HSET', name, 'state', 'counting', 'created_at', format_time(NOW), unpack(fields))
+  fields = { 'state', 'counting', 'created_at', format_time(NOW), unpack(fields) }
   redis.call('ZREMRANGEBYSCORE', actions, '-inf', '(' .. NOW_MS)
   extend(actions, kept)
   extend(active, kept)
 end
+redis.call('HSET', meta, 'clock', last)
+redis.call('HSET', name, 'digest', digest, 'until', last, unpack(fields))
 extend(name, kept)
 return { 'STARTED' }
