@@ -196,13 +196,15 @@ async def test_a_label_with_the_same_hash_does_not_match(
 
 
 async def test_jobs_that_are_created_after_the_start_never_match(
-    jobs: JobStateManager, actions: BulkActions, steps: BulkSteps, finish: Finish
+    jobs: JobStateManager, actions: BulkActions, steps: BulkSteps, finish: Finish, redis: Redis
 ) -> None:
     for job_id in IDS:
         await jobs.create_job(job_id, 1)
     action, _ = await actions.start_action(
         NewBulkAction(kind=BulkKind.CANCEL, filters=JobFilter(status=Status.PENDING))
     )
+    for partition in PARTITIONS:  # so the next creation is later, even if the time of Redis goes back
+        assert await redis.hget(partition.meta, "clock") == await redis.hget(partition.bulk(action.action_id), "until")
     await jobs.create_job("later", 1)
     await count(steps, action.action_id)
     await jobs.create_job("even-later", 1)
