@@ -21,6 +21,8 @@ export class Selection {
   #isAll = false;
   /** Stops the action that is being carried out. @type {AbortController | null} */
   #running = null;
+  /** What is being carried out, as text; empty if nothing is. */
+  #runningText = "";
   #text = el("p");
   #announcement = el("p", { class: "visually-hidden", role: "status" });
   #all = button("Select all jobs that match", () => this.#selectAll(true));
@@ -102,30 +104,31 @@ export class Selection {
       for (const box of this.#boxes) if (ended.has(box.value)) box.checked = false;
     });
     this.#running = null;
-    this.#progress.update(undefined);
+    this.#runningText = "";
     this.#draw();
   }
 
   /** @param {string} text @param {{current: number, total?: number}} progress */
   #onProgress = (text, progress) => {
     this.#progress.update(progress);
-    this.#draw(text);
+    this.#runningText = text;
+    this.#draw();
   };
 
-  #draw(runningText = "") {
-    const [selected, boxes, isRunning] = [this.#selected.length, this.#boxes.length, !this.#progress.node.hidden];
+  #draw() {
+    const [selected, boxes, isRunning] = [this.#selected.length, this.#boxes.length, this.#runningText !== ""];
     const isFull = selected > 0 && selected === boxes;
     this.head.checked = isFull;
     this.head.indeterminate = selected > 0 && !isFull;
     const text = this.#isAll ? "All jobs that match selected." : `${jobCount(selected)} selected.`;
     const isShown = selected > 0 || isRunning;
     const hadFocus = this.#bar.contains(document.activeElement);
-    if (!isRunning || runningText) setText(this.#text, isRunning ? runningText : text);
+    setText(this.#text, this.#runningText || text);
     setText(this.#announcement, isShown ? (this.#text.textContent ?? "") : "");
     show(this.#bar, isShown);
     show(this.#all, isFull && this.#hasMore && !this.#isAll && !isRunning);
     show(this.#choices, !isRunning);
-    show(this.#stop, isRunning);
+    for (const node of [this.#progress.node, this.#stop]) show(node, isRunning);
     if (hadFocus && document.activeElement?.closest("[hidden]")) this.#focus(isShown, isRunning);
   }
 
