@@ -14,7 +14,7 @@ import { toast, withErrorToast } from "./toasts.js";
 /** @typedef {import("./openapi.js").components["schemas"]["BulkAction"]} BulkAction */
 /** @typedef {import("./bulk-texts.js").Action} Action */
 
-await loadStyles("bulk.css");
+await loadStyles("jobs.css");
 
 /** The statuses whose colours and icons the states have. */
 const LOOKS = /** @type {const} */ ({

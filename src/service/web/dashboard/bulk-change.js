@@ -10,7 +10,8 @@ import { toast } from "./toasts.js";
 /** @typedef {import("./filters.js").Filters} Filters */
 /** @typedef {import("./refused-jobs.js").RefusedJob} RefusedJob */
 /** @typedef {import("./openapi.js").components["schemas"]["BulkAction"]} BulkAction */
-/** @typedef {{signal: AbortSignal, onProgress: (text: string, progress: {current: number, total?: number}) => void}} Control */
+/** @typedef {(text: string, progress: {current: number, total?: number}) => void} OnProgress */
+/** @typedef {{signal: AbortSignal, onProgress: OnProgress, onEnd: () => void}} Control */
 /** @typedef {{done: string[], refused: RefusedJob[], error: unknown}} Result */
 
 /** Requests at a time. A browser has six connections per host, for all tabs. */
@@ -35,6 +36,7 @@ export async function changeSelected(action, ids, control) {
   const { isDestructive } = ACTIONS[action];
   if (isDestructive && !(await confirm(action, ids.length, ""))) return [];
   const result = await sendAll(action, ids, control);
+  control.onEnd();
   await showResult(action, ids.length, result);
   return [...result.done, ...result.refused.map(({ job_id }) => job_id)];
 }
@@ -88,6 +90,7 @@ async function showResult(action, matched, { done, refused, error }) {
 export async function changeMatching(action, filters, control) {
   const filter = Object.fromEntries(Object.entries(filters).filter(([, value]) => value.length > 0));
   const matched = await countMatching({ action, filter }, control);
+  control.onEnd();
   if (matched === 0) toast("No job matches.");
   if (!matched || !(await confirm(action, matched, filterText(filter)))) return;
   await start({ action, filter });

@@ -10,7 +10,7 @@ import { withErrorToast } from "./toasts.js";
 /** @typedef {import("./bulk-texts.js").Action} Action */
 /** @typedef {import("./filters.js").Filters} Filters */
 
-await loadStyles("bulk.css");
+await loadStyles("jobs.css");
 
 export class Selection {
   /** @type {Filters | null} */
@@ -26,11 +26,13 @@ export class Selection {
   #text = el("p");
   #announcement = el("p", { class: "visually-hidden", role: "status" });
   #all = button("Select all jobs that match", () => this.#selectAll(true));
-  #clear = button("Clear selection", () => this.#selectAll(false));
+  #clear = button("Clear", () => this.#selectAll(false));
   #buttons = actions().map((action) => {
     const { name, isDestructive } = ACTIONS[action];
     return button(name, () => this.#run(action), isDestructive ? "danger" : "");
   });
+  /** The button to which the focus returns. */
+  #used = this.#buttons[0];
   #choices = el("div", { class: "actions" }, ...this.#buttons, this.#clear);
   #progress = progressBar("Progress");
   #stop = button("Stop", () => this.#running?.abort());
@@ -46,6 +48,7 @@ export class Selection {
     this.head = /** @type {HTMLInputElement} */ (table.tHead?.querySelector("input"));
     this.head.addEventListener("change", () => this.#selectAll(false, this.head.checked));
     this.rows.addEventListener("change", () => this.#onChange());
+    this.#clear.append(el("span", { class: "visually-hidden" }, " selection"));
     this.node = el("div", { class: "selection" }, this.#announcement, this.#bar);
   }
 
@@ -96,7 +99,8 @@ export class Selection {
   async #run(action) {
     if (this.#running) return;
     const { signal } = (this.#running = new AbortController());
-    const control = { signal, onProgress: this.#onProgress };
+    this.#used = this.#buttons[actions().indexOf(action)];
+    const control = { signal, onProgress: this.#onProgress, onEnd: this.#onEnd };
     await withErrorToast(async () => {
       const { changeMatching, changeSelected } = await import("./bulk-change.js");
       if (this.#isAll) return changeMatching(action, /** @type {Filters} */ (this.#filters), control);
@@ -104,8 +108,7 @@ export class Selection {
       for (const box of this.#boxes) if (ended.has(box.value)) box.checked = false;
     });
     this.#running = null;
-    this.#runningText = "";
-    this.#draw();
+    this.#onEnd();
   }
 
   /** @param {string} text @param {{current: number, total?: number}} progress */
@@ -115,26 +118,31 @@ export class Selection {
     this.#draw();
   };
 
+  #onEnd = () => {
+    this.#runningText = "";
+    this.#draw();
+  };
+
   #draw() {
     const [selected, boxes, isRunning] = [this.#selected.length, this.#boxes.length, this.#runningText !== ""];
     const isFull = selected > 0 && selected === boxes;
     this.head.checked = isFull;
     this.head.indeterminate = selected > 0 && !isFull;
-    const text = this.#isAll ? "All jobs that match selected." : `${jobCount(selected)} selected.`;
+    const text = this.#isAll ? "All jobs that match are selected." : `${jobCount(selected)} selected.`;
     const isShown = selected > 0 || isRunning;
-    const hadFocus = this.#bar.contains(document.activeElement);
+    const focused = document.activeElement;
     setText(this.#text, this.#runningText || text);
     setText(this.#announcement, isShown ? (this.#text.textContent ?? "") : "");
     show(this.#bar, isShown);
     show(this.#all, isFull && this.#hasMore && !this.#isAll && !isRunning);
     show(this.#choices, !isRunning);
     for (const node of [this.#progress.node, this.#stop]) show(node, isRunning);
-    if (hadFocus && document.activeElement?.closest("[hidden]")) this.#focus(isShown, isRunning);
+    if (this.#bar.contains(focused) && focused?.closest("[hidden]")) this.#focus(isShown, isRunning);
   }
 
   /** Move the focus from a button that was hidden. @param {boolean} isShown @param {boolean} isRunning */
   #focus(isShown, isRunning) {
-    const choice = isRunning ? this.#stop : this.#buttons[0];
+    const choice = isRunning ? this.#stop : this.#used;
     (isShown && choice ? choice : this.head).focus();
   }
 }
