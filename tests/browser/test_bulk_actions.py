@@ -183,7 +183,7 @@ def test_a_bulk_action_is_followed_until_it_ends(open_view: OpenView, api: httpx
 
     serve(page, {**running, "state": "done", "done": 1997, "finished_at": "2026-11-29T10:00:09.000000Z"})
 
-    expect(card).to_contain_text("1,997 of 2,000 done, 3 refused.")
+    expect(card).to_contain_text("1,997 of 2,000 done, 3 refused.", timeout=5000)
     expect(card.get_by_role("button", name="Abort")).to_be_hidden()
     expect(page.locator("main [role=status]")).to_have_text("Retry done: 1,997 of 2,000 done, 3 refused.")
 

@@ -78,6 +78,7 @@ def test_a_deleted_job_is_no_longer_selected(open_view: OpenView, api: httpx.Cli
 
     expect(bar(page)).to_contain_text("1 job selected.")
     expect(page.get_by_label("Select job-000", exact=True)).to_be_disabled()
+    expect(page.get_by_label("Select job-000", exact=True)).not_to_be_checked()
 
 
 def test_selected_jobs_are_retried_without_a_question(open_view: OpenView, api: httpx.Client) -> None:
