@@ -119,9 +119,7 @@ def test_a_key_is_stored_for_its_tab_until_it_is_cleared(
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_changes_of_many_jobs_without_the_scope_name_it(
-    unauthenticated_page: Page, api: httpx.Client
-) -> None:
+def test_changes_of_many_jobs_without_the_scope_name_it(unauthenticated_page: Page, api: httpx.Client) -> None:
     page = unauthenticated_page
     for number in range(101):
         create(api, job_id=f"job-{number:03}")
