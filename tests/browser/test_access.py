@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import PHONE, OpenView, change, claim, create, run
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-VIEWS = ("#/", "#/jobs", "#/jobs?status=cancelled", "#/jobs/runs", "#/jobs/fails", "#/nothing")
+VIEWS = ("#/", "#/jobs", "#/jobs?status=cancelled", "#/jobs/runs", "#/jobs/fails", "#/bulk-actions", "#/nothing")
 
 
 def create_jobs(api: httpx.Client) -> None:

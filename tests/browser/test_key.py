@@ -1,5 +1,6 @@
 """With API keys, the page asks for a key, stores it for its tab, never shows it, and clears it on request."""
 
+import re
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -116,3 +117,22 @@ def test_a_key_is_stored_for_its_tab_until_it_is_cleared(
         page.get_by_role("button", name="Clear API key").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_changes_of_many_jobs_without_the_scope_name_it(unauthenticated_page: Page, api: httpx.Client) -> None:
+    page = unauthenticated_page
+    for number in range(101):
+        create(api, job_id=f"job-{number:03}")
+    enter_key(page, READ)
+    page.goto(f"{page.url.split('#')[0]}#/jobs?queue=default")
+
+    page.get_by_label("Select job-001", exact=True).check()
+    page.get_by_role("button", name="Retry", exact=True).click()
+    expect(page.locator("#toast")).to_contain_text("Retry: 0 of 1 done. ")
+    expect(page.locator("#toast")).to_contain_text("with the scope `write`")
+
+    page.get_by_label("Select all rows").check()
+    page.get_by_role("button", name="Select all jobs that match").click()
+    page.get_by_role("button", name="Retry", exact=True).click()
+    expect(page.locator("#toast")).to_have_text(re.compile("^(?!Retry).*with the scope `write`"))
+    expect(page.get_by_role("dialog")).to_have_count(0)

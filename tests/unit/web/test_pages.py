@@ -131,6 +131,7 @@ def test_unknown_query_parameters_are_ignored_outside_the_api(
         ("/jobs/a%20b%0d%0aX:1%23", "../#/jobs/a%20b%0D%0AX%3A1%23"),
         ("/jobs?status=failed&slate_id=a%26b", "./#/jobs?status=failed&slate_id=a%26b"),
         ("/queues", "./#/"),
+        ("/bulk-actions", "./#/bulk-actions"),
         ("/overview?range=1h", "./#/?range=1h"),
     ],
 )

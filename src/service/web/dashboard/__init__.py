@@ -25,7 +25,7 @@ _ASSETS: Final = Assets(
     if PurePath(file.name).suffix in {".js", ".css", ".svg"}
 )
 #: Paths of views without `#`. The queues are part of the overview.
-_VIEW: Final = re.compile(r"/(?:overview|queues|jobs(?:/(?P<job_id>[^/]+))?)/?")
+_VIEW: Final = re.compile(r"/(?:overview|queues|bulk-actions|jobs(?:/(?P<job_id>[^/]+))?)/?")
 _CREATION_FIELDS: Final = " ".join(name for name in NewJob.__struct_fields__ if name in Job.__struct_fields__)
 _HTML: Final = _ASSETS.render(
     (_DIR / "index.html").read_text(encoding="utf-8").replace("{creation_fields}", _CREATION_FIELDS)
@@ -75,7 +75,7 @@ def _location(scope: HTTPScope, job_id: str | None) -> str:
     """Return the URL of a view, relative to the request's, because a proxy may have removed a path prefix."""
     path = _path(scope)
     root = "../" * (path.count("/") - 1) or "./"
-    view = "/jobs" if path.startswith("/jobs") else "/"
+    view = next((view for view in ("/jobs", "/bulk-actions") if path.startswith(view)), "/")
     if job_id is not None:
         view += f"/{quote(job_id, safe='')}"
     query = quote(scope["query_string"], safe="!$&'()*+,-./:;=?@_~%")

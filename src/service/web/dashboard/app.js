@@ -23,6 +23,7 @@ async function createView(route) {
   if (route.view === "overview") return overview(connection);
   if (route.view === "jobs") return (await import("./jobs.js")).jobs(connection);
   if (route.view === "job") return (await import("./job.js")).job(connection, route.id);
+  if (route.view === "bulk-actions") return (await import("./bulk-actions.js")).bulkActions(connection);
   const link = el("p", {}, el("a", { href: "#/" }, "Go to the overview"));
   const node = el(
     "div",
@@ -59,12 +60,13 @@ function focusHeading(node) {
 
 /** @param {Route} route */
 function markCurrentLink(route) {
-  const view = route.view === "job" ? "jobs" : route.view;
+  const isBelowJobs = route.view === "job" || route.view === "bulk-actions";
+  const view = isBelowJobs ? "jobs" : route.view;
   for (const link of document.querySelectorAll("nav [data-view]")) {
     setAttribute(
       link,
       "aria-current",
-      link.getAttribute("data-view") === view ? (route.view === "job" ? "true" : "page") : null,
+      link.getAttribute("data-view") === view ? (isBelowJobs ? "true" : "page") : null,
     );
   }
 }

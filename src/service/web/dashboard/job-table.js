@@ -22,9 +22,14 @@ const MAX_ERROR_LENGTH = 160;
 export function jobTable() {
   const body = el("tbody");
   const list = new KeyedList(body, (/** @type {Row} */ { job }) => job.job_id, row);
+  const all = el(
+    "td",
+    { class: "select" },
+    el("label", {}, el("input", { type: "checkbox", "aria-label": "Select all rows" })),
+  );
   const headings = COLUMNS.map(([name, kind]) => el("th", { scope: "col", class: kind }, name));
   const caption = el("caption", { class: "visually-hidden" }, "Jobs, newest first");
-  const node = el("table", { class: "jobs" }, caption, el("thead", {}, el("tr", {}, ...headings)), body);
+  const node = el("table", { class: "jobs" }, caption, el("thead", {}, el("tr", {}, all, ...headings)), body);
   return {
     node,
     /** @param {Iterable<Row>} rows */
@@ -34,6 +39,7 @@ export function jobTable() {
 
 /** @param {Row} row */
 function row({ job }) {
+  const box = el("input", { type: "checkbox", value: job.job_id, "aria-label": `Select ${job.job_id}` });
   const status = el("td");
   /** What narrow screens show in place of three columns. */
   const summary = el("div", { class: "narrow muted" });
@@ -45,6 +51,7 @@ function row({ job }) {
   const node = el(
     "tr",
     {},
+    el("td", { class: "select" }, el("label", {}, box)),
     status,
     el("th", { scope: "row" }, el("a", { class: "id", href: jobHref(job.job_id) }, job.job_id), summary),
     el("td", { class: "wide" }, el("a", { class: "id plain", href: jobsHref({ queue: job.queue }) }, job.queue)),
@@ -63,6 +70,8 @@ function row({ job }) {
       const badges = removal
         ? [el("span", { class: "badge" }, removal)]
         : [statusBadge(current.status), current.stale ? staleBadge() : null];
+      if (removal) box.checked = false;
+      box.disabled = removal !== "";
       setAttribute(node, "class", removal || !matches ? "outdated" : "");
       if (status.textContent !== badges.map((badge) => badge?.textContent ?? "").join("")) fill(status, ...badges);
       progress.update(current.status === "running" && !removal ? current.progress : undefined);

@@ -7,9 +7,10 @@ import { EventStream } from "./event-stream.js";
 import { filterForm, isFiltered, parseFilters } from "./filters.js";
 import { jobTable } from "./job-table.js";
 import { onboarding } from "./onboarding.js";
-import { PAGE_SIZE, readPage } from "./pagination.js";
+import { countText, PAGE_SIZE, readPage } from "./pagination.js";
 import { Poller } from "./poller.js";
 import { buildQuery, jobsHref } from "./router.js";
+import { Selection } from "./selection.js";
 import { toast } from "./toasts.js";
 
 /** @typedef {import("./model.js").Job} Job */
@@ -49,6 +50,7 @@ class JobList {
   #streamTimer = 0;
   #form = filterForm();
   #table = jobTable();
+  #selection = new Selection(this.#table.node);
   #count = el("p", { class: "muted number" });
   #newButton = el("button", { type: "button", class: "primary new", hidden: true, click: () => this.#showNewest() });
   #announcement = el("p", { class: "visually-hidden", role: "status" });
@@ -72,9 +74,16 @@ class JobList {
     this.node = el(
       "div",
       { class: "view" },
-      el("header", { class: "heading" }, this.#heading, this.#count),
+      el(
+        "header",
+        { class: "heading" },
+        this.#heading,
+        this.#count,
+        el("a", { href: "#/bulk-actions" }, "Bulk actions"),
+      ),
       this.#form.node,
       el("div", { class: "new-jobs" }, this.#newButton, this.#announcement),
+      this.#selection.node,
       this.#table.node,
       this.#empty,
       this.#pagination,
@@ -104,6 +113,7 @@ class JobList {
   close() {
     clearTimeout(this.#streamTimer);
     this.#stream?.close();
+    this.#selection.close();
     this.rowPoller.stop();
     this.pagePoller.stop();
   }
@@ -163,11 +173,16 @@ class JobList {
 
   #draw() {
     const isEmpty = this.#rows.size === 0;
-    this.#table.update(this.#rows.values());
+    this.#updateTable();
     show(this.#table.node, !isEmpty);
     fill(this.#empty, isEmpty && this.#emptyState());
     fill(this.#pagination, ...this.#pageLinks());
     this.#updateNewButton();
+  }
+
+  #updateTable() {
+    this.#table.update(this.#rows.values());
+    this.#selection.update(this.#filters, Boolean(this.#next || this.#cursor));
   }
 
   #emptyState() {
@@ -224,7 +239,7 @@ class JobList {
     if (row && created_at && created_at !== row.job.created_at) return; // the id was used again since
     this.#newIds.delete(job_id);
     if (row) row.removal = removal;
-    this.#table.update(this.#rows.values());
+    this.#updateTable();
     this.#updateNewButton();
   }
 
@@ -242,7 +257,7 @@ class JobList {
     for (const id of ids) this.#changedIds.delete(id);
     for (const job of items) this.#updateRow(job);
     for (const id of not_found) if (this.#rows.has(id)) /** @type {Row} */ (this.#rows.get(id)).removal ||= "deleted";
-    this.#table.update(this.#rows.values());
+    this.#updateTable();
     if (this.#changedIds.size > 0) this.rowPoller.soon();
   }
 
@@ -277,13 +292,4 @@ class JobList {
 /** Return the filters of the event stream. @param {import("./filters.js").Filters} filters */
 function streamQuery({ queue, slate_id, label }) {
   return buildQuery({ queue, slate_id, label });
-}
-
-/**
- * @param {number} shown
- * @param {number | null} total
- */
-function countText(shown, total) {
-  if (total === null || total <= shown) return shown === 1 ? "1 job" : `${shown.toLocaleString()} jobs`;
-  return `${shown.toLocaleString()} of ${total.toLocaleString()} jobs, newest first`;
 }

@@ -44,3 +44,13 @@ async function countJobs({ status, queue, slate_id, correlation_id, label }) {
   if (status) return counts[status] ?? 0;
   return Object.values(counts).reduce((sum, count) => sum + count, 0);
 }
+
+/**
+ * Return how many jobs a page shows, and of how many.
+ * @param {number} shown
+ * @param {number | null} total
+ */
+export function countText(shown, total) {
+  if (total === null || total <= shown) return shown === 1 ? "1 job" : `${shown.toLocaleString()} jobs`;
+  return `${shown.toLocaleString()} of ${total.toLocaleString()} jobs, newest first`;
+}

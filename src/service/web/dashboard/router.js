@@ -2,7 +2,7 @@
 
 /** Values of parameters. One with a list is repeated. @typedef {Record<string, string | string[] | null | undefined>} Params */
 
-/** @typedef {{view: "overview" | "jobs" | "job" | "missing", id: string, params: URLSearchParams}} Route */
+/** @typedef {{view: "overview" | "jobs" | "job" | "bulk-actions" | "missing", id: string, params: URLSearchParams}} Route */
 
 /**
  * Parse the part of an address after `#`.
@@ -14,6 +14,7 @@ export function parseRoute(hash) {
   const params = new URLSearchParams(query);
   if (path === "" || path === "/") return { view: "overview", id: "", params };
   if (path === "/jobs") return { view: "jobs", id: "", params };
+  if (path === "/bulk-actions") return { view: "bulk-actions", id: "", params };
   const id = decodeOrEmpty(/^\/jobs\/([^/]+)$/.exec(path)?.[1] ?? "");
   return id ? { view: "job", id, params } : { view: "missing", id: "", params };
 }
