@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from service.domain.bulk import ENDED_STATES, BulkAction, BulkState
+from service.domain.bulk import ENDED_STATES, BulkAction
 from service.domain.errors import JobStateError, StoreUnavailable
 from service.store.bulk_records import StoredAction
 from service.store.bulk_steps import BulkSteps
@@ -86,7 +86,7 @@ class BulkRunner:
         if stored is None:
             return False
         action = stored.decode()
-        left = stored.unfinished("counted" if action.state is BulkState.COUNTING else "acted")
+        left = self._steps.unfinished(stored, action)
         if not left:
             following = await self._steps.move_on(action)
             if following in ENDED_STATES:

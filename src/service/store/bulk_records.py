@@ -33,9 +33,10 @@ _REFUSED: Final = "refused:"
 class StoredAction:
     """A bulk action as all partitions hold it."""
 
-    def __init__(self, action_id: str, home: Mapping[str, str], parts: Mapping[Partition, Mapping[str, str]]) -> None:
+    def __init__(self, action_id: str, home: Partition, parts: Mapping[Partition, Mapping[str, str]]) -> None:
+        """Take what is known of each partition; those that are away are left out of `parts`."""
         self.action_id: Final = action_id
-        self._home = home
+        self._home = parts.get(home, {})
         self._parts = parts
 
     @property
@@ -48,9 +49,10 @@ class StoredAction:
         """The digest of the request."""
         return self._home["digest"]
 
-    def unfinished(self, place: str) -> list[Partition]:
-        """Return the partitions in which a pass has not come to its end; `place` is `counted` or `acted`."""
-        return [partition for partition, part in self._parts.items() if part and part.get(place) != "end"]
+    def has_ended_in(self, partition: Partition, place: str) -> bool:
+        """Return whether a pass is known to have come to its end; `place` is `counted` or `acted`."""
+        part = self._parts.get(partition)
+        return part is not None and (not part or part.get(place) == "end")
 
     def decode(self) -> BulkAction:
         """Return the action. Raises `StoreCorrupt`."""
@@ -87,13 +89,20 @@ class StoredAction:
         return sum(int(part.get(name, 0)) for part in self._parts.values())
 
 
-async def read_actions(client: StoreClient, action_ids: Sequence[str]) -> list[StoredAction]:
-    """Return those of these actions that exist, read in one round trip to each node."""
+async def read_actions(
+    client: StoreClient, action_ids: Sequence[str], *, is_partial: bool = False
+) -> list[StoredAction]:
+    """Return those of these actions that exist, read in one round trip to each node.
+
+    With `is_partial`, nodes that are away are left out.
+    """
     commands = [["HGETALL", one.bulk(action_id)] for action_id in action_ids for one in client.partitions]
-    replies = map(_as_text, await client.read(*commands) if commands else ())
-    parts = ({partition: next(replies) for partition in client.partitions} for _ in action_ids)
-    held = zip(action_ids, parts, strict=True)
-    stored = (StoredAction(action_id, part[client.partitions.of(action_id)], part) for action_id, part in held)
+    replies = iter(await client.read(*commands, is_partial=is_partial) if commands else ())
+    stored = []
+    for action_id in action_ids:
+        held = {partition: next(replies) for partition in client.partitions}
+        parts = {partition: _as_text(reply) for partition, reply in held.items() if isinstance(reply, dict)}
+        stored.append(StoredAction(action_id, client.partitions.of(action_id), parts))
     return [one for one in stored if one.is_registered]
 
 

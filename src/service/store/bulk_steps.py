@@ -52,8 +52,13 @@ class BulkSteps:
         """Take an action for `TAKEN_MS` from now; `None` if another process has it, or it has ended."""
         if not await self._take(action_id):
             return None
-        found = await read_actions(self._client, [action_id])
+        found = await read_actions(self._client, [action_id], is_partial=True)
         return found[0] if found else None
+
+    def unfinished(self, stored: StoredAction, action: BulkAction) -> list[Partition]:
+        """Return the partitions in which the pass is not known to have come to its end."""
+        place = "counted" if action.state is BulkState.COUNTING else "acted"
+        return [one for one in self._client.partitions if not stored.has_ended_in(one, place)]
 
     async def move_on(self, action: BulkAction) -> BulkState:
         """Move an action to its next state, once a pass has come to its end in all partitions, and return its state."""

@@ -97,7 +97,7 @@ async def step(steps: BulkSteps, action_id: str, most: int = 1) -> bool:
     if stored is None:
         return False
     action = stored.decode()
-    left = stored.unfinished("counted" if action.state is BulkState.COUNTING else "acted")
+    left = steps.unfinished(stored, action)
     if left:
         await steps.step(stored, action, left[0], most)
     else:
@@ -109,7 +109,7 @@ async def taken(steps: BulkSteps, action_id: str) -> tuple[StoredAction, BulkAct
     """Take an action that runs, and return it with a partition in which it has not ended."""
     stored = await steps.take(action_id)
     assert stored
-    return stored, stored.decode(), stored.unfinished("acted")[0]
+    return stored, stored.decode(), steps.unfinished(stored, stored.decode())[0]
 
 
 async def count(steps: BulkSteps, action_id: str) -> None:
