@@ -13,9 +13,15 @@ from redis import exceptions as redis_errors
 from redis.crc import key_slot
 from structlog.testing import capture_logs
 
+from service.background.bulk_runner import BulkRunner
+from service.domain.bulk import BulkKind, BulkState, NewBulkAction
 from service.domain.errors import PartitionsMismatch, StoreMoving, StoreUnavailable
+from service.domain.jobs import JobFilter
 from service.domain.shutdown import Shutdown
+from service.domain.states import Status
 from service.store.auto_pipeline import AutoPipeline
+from service.store.bulk_actions import BulkActions
+from service.store.bulk_steps import BulkSteps
 from service.store.client import StoreClient
 from service.store.events.hub import EventHub
 from service.store.events.job_watcher import JobWatcher
@@ -26,6 +32,7 @@ from service.store.partitions import Partitions
 from tests.helpers.redis_cluster import Cluster, running_cluster
 from tests.helpers.redis_sentinel import running_sentinel
 from tests.helpers.redis_servers import ProcessRedis
+from tests.integration.store.test_bulk_actions import count as count_jobs_of
 
 PARTITIONS = Partitions(16)
 #: The id of a job in each partition.
@@ -149,6 +156,31 @@ async def test_without_the_node_of_the_first_partition_the_jobs_of_the_others_ar
             for call in (lost, jobs.get_job(IDS[0]), jobs.get_jobs(IDS)):
                 with pytest.raises(StoreUnavailable):
                     await call
+
+
+async def test_a_bulk_action_goes_on_without_a_node_and_ends_when_it_is_back(tmp_path: Path) -> None:
+    with running_cluster(tmp_path / "cluster") as cluster:
+        async with open_store(cluster.url) as client:
+            jobs, actions, steps = jobs_of(client), BulkActions(client), BulkSteps(client, ttl=timedelta(days=1))
+            await asyncio.gather(*(jobs.create_job(job_id, 1) for job_id in IDS))
+            new = NewBulkAction(kind=BulkKind.CANCEL, filters=JobFilter(status=Status.PENDING))
+            action, _ = await actions.start_action(new)
+            await count_jobs_of(steps, action.action_id)
+            home = cluster.master_of(PARTITIONS.of(action.action_id))
+            failed = next(master for one in PARTITIONS if (master := cluster.master_of(one)) is not home)
+            others = [job_id for job_id in IDS if cluster.master_of(PARTITIONS.of(job_id)) is not failed]
+            failed.send(signal.SIGSTOP)
+
+            runner = BulkRunner(steps)
+            async with asyncio.timeout(40):
+                while not all(job and job.is_final for job in [await jobs.get_job(job_id) for job_id in others]):
+                    await runner.run_once()
+                with pytest.raises(StoreUnavailable):  # not a part of its numbers
+                    await actions.get_action(action.action_id)
+                failed.send(signal.SIGCONT)
+                while (ended := await answer(lambda: actions.get_action(action.action_id))).state is not BulkState.DONE:
+                    await runner.run_once()
+            assert (ended.matched, ended.done) == (16, 16)
 
 
 @faults
