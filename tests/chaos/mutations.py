@@ -176,8 +176,8 @@ MUTATIONS: Final = (
     Mutation(
         "walk",
         "the newest first",
-        "if (walk[child].created > walk[next_one].created) ~= walk.is_ascending then",
-        "if (walk[child].created < walk[next_one].created) ~= walk.is_ascending then",
+        "if (cursors[child].created > cursors[next_one].created) ~= cursors.is_ascending then",
+        "if (cursors[child].created < cursors[next_one].created) ~= cursors.is_ascending then",
     ),
     Mutation("count", "the states", "if status == '' or status == status_of(state) then", "if state ~= 'running' then"),
 )

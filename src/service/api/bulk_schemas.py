@@ -1,6 +1,6 @@
 """Bodies of requests and responses about bulk actions."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
@@ -8,7 +8,7 @@ from service.api.openapi.schemas import extensible_enum
 from service.api.problems import PROBLEM_TYPES, TYPE_PREFIX, Problem, problem_of
 from service.api.schemas import unset_to_none
 from service.domain import bulk, constraints, jobs
-from service.domain.bulk import BulkKind, BulkState, UnexpectedCount
+from service.domain.bulk import BulkKind, BulkState
 from service.domain.errors import JobStateError
 from service.domain.jobs import JobFilter, description
 from service.domain.states import Status
@@ -16,6 +16,8 @@ from service.domain.states import Status
 
 class BulkFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The jobs of a bulk action: those that match all of these. At least one is needed."""
+
+    JSON_SCHEMA: ClassVar = {"min_properties": 1}
 
     status: Annotated[Status, constraints.documented("Only jobs with this status", ", ".join(Status))] | UnsetType = (
         UNSET
@@ -28,7 +30,8 @@ class BulkFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             list[Annotated[str, constraints.LABEL.meta("A label")]],
             constraints.documented(
                 "Only jobs with all of these labels",
-                f"up to {constraints.FILTERED_LABELS} labels",
+                f"1 to {constraints.FILTERED_LABELS} labels",
+                min_items=1,
                 max_items=constraints.FILTERED_LABELS,
             ),
         ]
@@ -87,17 +90,13 @@ class BulkActionList(Struct, frozen=True):
 def filter_of(sent: BulkFilter) -> JobFilter:
     """Return the filter of a request."""
     fields: dict[str, Any] = {name: unset_to_none(getattr(sent, name)) for name in sent.__struct_fields__}
-    label = fields.pop("label") or ()
-    return JobFilter(**fields, labels=tuple(dict.fromkeys(label)))
+    return JobFilter(**fields, labels=tuple(fields.pop("label") or ()))
 
 
 def from_domain(action: bulk.BulkAction, request_id: str) -> BulkAction:
     """Return the response with a bulk action; `request_id` is the correlation id."""
     filters = structs.asdict(action.filters)
     filters["label"] = [*filters.pop("labels")] or None
-    problem = None
-    if action.has_unexpected_count and action.expect is not None:
-        problem = problem_of(UnexpectedCount(action.expect, action.matched), request_id)
     return BulkAction(
         bulk_action_id=action.action_id,
         action=action.kind,
@@ -109,7 +108,7 @@ def from_domain(action: bulk.BulkAction, request_id: str) -> BulkAction:
         done=action.done,
         refused={_type(error): number for error, number in action.refused.items()},
         examples=[RefusedJob(job_id, _type(error)) for job_id, error in action.examples],
-        problem=problem,
+        problem=None if action.problem is None else problem_of(action.problem, request_id),
         by=action.by or None,
         created_at=action.created_at,
         finished_at=action.finished_at,

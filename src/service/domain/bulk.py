@@ -91,5 +91,5 @@ class BulkAction(NewBulkAction, frozen=True, kw_only=True):
     by: str
     created_at: str
     finished_at: str | None = None
-    #: Whether it was aborted because another number of jobs matched than `expect`.
-    has_unexpected_count: bool = False
+    #: Why it was aborted, unless a client did that.
+    problem: JobStateError | None = None

@@ -238,7 +238,7 @@ class DrainStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
     safe_to_stop: Annotated[bool, description("Whether a drain is on and no worker holds a job")]
 
 
-class JobFilter(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class JobFilter(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The filters of a list; a job must match all that are not `None`."""
 
     status: Status | None = None

@@ -1,19 +1,23 @@
 """Bulk actions as clients see them: started, read, listed and aborted."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from service.domain import constraints, errors
 from service.domain.actor import actor
 from service.domain.bulk import BulkAction, BulkActionNotFound, NewBulkAction
 from service.store import scripts
-from service.store.bulk_records import KEPT_MS, read_actions
+from service.store.bulk_records import KEPT_MS, StoredAction, read_actions
 from service.store.client import StoreClient
 from service.store.deadlines import gather
 from service.store.fingerprints import digest
 from service.store.partition import Partition
 from service.store.scripts import Script
+
+_log = structlog.get_logger(__name__)
 
 #: How many actions a list has at most, and from how many keys they are read: one for each action and partition.
 MAX_LISTED: Final = 100
@@ -50,8 +54,8 @@ class BulkActions:
         await gather(self._start_in(partition, args) for partition in others)
         word = await self._start_in(home, [*args, *(part for field in fields.items() for part in field)])
         if (started := await self._find(action_id)) is None:
-            raise errors.StoreCorrupt(f"bulk action {action_id} was started, and is gone")
-        return started, word == "REPLAYED"
+            raise errors.StoreUnreachable("Redis has lost the bulk action in a failover. Send the request again.")
+        return started, key is not None and word == "REPLAYED"
 
     async def get_action(self, action_id: str) -> BulkAction:
         """Return an action. Raises `BulkActionNotFound`."""
@@ -67,8 +71,8 @@ class BulkActions:
         commands = (["ZRANGE", one.bulk_actions, "0", str(limit - 1), "REV", "WITHSCORES"] for one in partitions)
         listed = [entry for entries in await self._client.read(*commands) for entry in entries]
         newest = sorted(listed, key=lambda entry: float(entry[1]), reverse=True)[:limit]
-        found = await read_actions(self._client, [action_id.decode() for action_id, _ in newest])
-        return sorted((one.decode() for one in found), key=lambda action: action.created_at, reverse=True)
+        found = await read_actions(self._client, [action_id.decode(errors="replace") for action_id, _ in newest])
+        return sorted(_readable(found), key=lambda action: action.created_at, reverse=True)
 
     async def abort_action(self, action_id: str) -> BulkAction:
         """End an action, and return it. It changes no job after that. Raises `BulkActionNotFound`."""
@@ -96,3 +100,12 @@ class BulkActions:
     async def _run_in(self, script: Script, partition: Partition, args: list[Any]) -> str:
         word: str = (await self._client.run_script(script, partition, args))[0]
         return word
+
+
+def _readable(found: Sequence[StoredAction]) -> Iterator[BulkAction]:
+    """Yield actions without those that cannot be read: one must not hide all the others."""
+    for one in found:
+        try:
+            yield one.decode()
+        except errors.StoreCorrupt as error:
+            _log.error("list skipped unreadable bulk action", bulk_action_id=one.action_id, detail=str(error))

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from service.domain import errors
-from service.domain.bulk import BulkAction, BulkKind, BulkState
+from service.domain.bulk import BulkAction, BulkKind, BulkState, UnexpectedCount
 from service.domain.errors import JobStateError, StoreCorrupt
 from service.domain.jobs import JobFilter
 from service.store.client import StoreClient
@@ -18,8 +18,9 @@ from service.store.records import decode_hash
 KEPT_MS: Final = 24 * 3600 * 1000
 #: Examples of refused jobs that an action shows.
 EXAMPLES: Final = 10
-#: The reason for which an action was aborted that matched another number of jobs than expected.
+#: The reasons for which actions are aborted: another number of jobs matched than expected; Redis has lost a part of it.
 UNEXPECTED_COUNT: Final = "unexpected-count"
+LOST: Final = "lost"
 
 #: The errors for which jobs are refused, by the words of the scripts.
 _REFUSALS: Final[Mapping[str, type[JobStateError]]] = {
@@ -33,7 +34,9 @@ _REFUSED: Final = "refused:"
 class StoredAction:
     """A bulk action as all partitions hold it."""
 
-    def __init__(self, action_id: str, home: Partition, parts: Mapping[Partition, Mapping[str, str]]) -> None:
+    def __init__(
+        self, action_id: str, home: Partition, parts: Mapping[Partition, Mapping[str, str] | StoreCorrupt]
+    ) -> None:
         """Take what is known of each partition; those that are away are left out of `parts`."""
         self.action_id: Final = action_id
         self._home = parts.get(home, {})
@@ -42,32 +45,41 @@ class StoredAction:
     @property
     def is_registered(self) -> bool:
         """Whether it was registered at its home, after all other partitions."""
-        return "state" in self._home
+        return isinstance(self._home, StoreCorrupt) or "state" in self._home
 
     @property
     def digest(self) -> str:
         """The digest of the request."""
-        return self._home["digest"]
+        return _readable(self._home)["digest"]
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a partition has nothing of the action: it expired there, or a failover has lost it."""
+        return any(part == {} for part in self._parts.values())
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a client has aborted the action, in some partitions at least."""
+        return any("stopped" in _readable(part) for part in self._parts.values())
 
     def has_ended_in(self, partition: Partition, place: str) -> bool:
         """Return whether a pass is known to have come to its end; `place` is `counted` or `acted`."""
-        part = self._parts.get(partition)
-        return part is not None and (not part or part.get(place) == "end")
+        return _readable(self._parts.get(partition, {})).get(place) == "end"
 
     def decode(self) -> BulkAction:
         """Return the action. Raises `StoreCorrupt`."""
         try:
-            return self._decode()
+            return self._decode([*map(_readable, self._parts.values())])
         except (KeyError, ValueError, msgspec.DecodeError) as error:
             raise StoreCorrupt(f"bulk action {self.action_id} is unreadable ({error})") from error
 
-    def _decode(self) -> BulkAction:
-        home, refused = self._home, Counter[type[JobStateError]]()
-        for part in self._parts.values():
+    def _decode(self, parts: Sequence[Mapping[str, str]]) -> BulkAction:
+        home, refused = _readable(self._home), Counter[type[JobStateError]]()
+        for part in parts:
             for name, value in part.items():
                 if name.startswith(_REFUSED):
                     refused[_REFUSALS[name.removeprefix(_REFUSED)]] += int(value)
-        examples = " ".join(part.get("examples", "") for part in self._parts.values()).split()
+        examples = " ".join(part.get("examples", "") for part in parts).split()
         return BulkAction(
             action_id=self.action_id,
             kind=BulkKind(home["action"]),
@@ -75,18 +87,15 @@ class StoredAction:
             dry_run=home["dry_run"] == "1",
             expect=int(home["expect"]) if home["expect"] else None,
             state=BulkState(home["state"]),
-            matched=self._sum("matched"),
-            done=self._sum("done"),
+            matched=_sum(parts, "matched"),
+            done=_sum(parts, "done"),
             refused=dict(refused),
             examples=[_example(text) for text in examples[:EXAMPLES]],
             by=home["by"],
             created_at=home["created_at"],
             finished_at=home.get("finished_at"),
-            has_unexpected_count=home.get("reason") == UNEXPECTED_COUNT,
+            problem=_problem(home, parts),
         )
-
-    def _sum(self, name: str) -> int:
-        return sum(int(part.get(name, 0)) for part in self._parts.values())
 
 
 async def read_actions(
@@ -97,17 +106,39 @@ async def read_actions(
     With `is_partial`, nodes that are away are left out.
     """
     commands = [["HGETALL", one.bulk(action_id)] for action_id in action_ids for one in client.partitions]
-    replies = iter(await client.read(*commands, is_partial=is_partial) if commands else ())
+    replies = iter(await client.read(*commands, is_partial=is_partial, isolate_errors=True) if commands else ())
     stored = []
     for action_id in action_ids:
         held = {partition: next(replies) for partition in client.partitions}
-        parts = {partition: _as_text(reply) for partition, reply in held.items() if isinstance(reply, dict)}
+        parts = {one: _as_text(reply) for one, reply in held.items() if isinstance(reply, dict | StoreCorrupt)}
         stored.append(StoredAction(action_id, client.partitions.of(action_id), parts))
     return [one for one in stored if one.is_registered]
 
 
-def _as_text(reply: Mapping[bytes, bytes]) -> dict[str, str]:
+def _as_text(reply: Mapping[bytes, bytes] | StoreCorrupt) -> dict[str, str] | StoreCorrupt:
+    if isinstance(reply, StoreCorrupt):
+        return reply
     return {name: value.decode(errors="replace") for name, value in decode_hash(reply).items()}
+
+
+def _readable(part: Mapping[str, str] | StoreCorrupt) -> Mapping[str, str]:
+    if isinstance(part, StoreCorrupt):
+        raise part
+    return part
+
+
+def _sum(parts: Sequence[Mapping[str, str]], name: str) -> int:
+    return sum(int(part.get(name, 0)) for part in parts)
+
+
+def _problem(home: Mapping[str, str], parts: Sequence[Mapping[str, str]]) -> JobStateError | None:
+    """Return why an action was aborted, unless a client did that."""
+    match home.get("reason"):
+        case "unexpected-count":
+            return UnexpectedCount(int(home["expect"]), _sum(parts, "matched"))
+        case "lost":
+            return StoreCorrupt("Redis has lost a part of the bulk action. Start another one for what is left.")
+    return None
 
 
 def _example(text: str) -> tuple[str, type[JobStateError]]:

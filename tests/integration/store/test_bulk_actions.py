@@ -1,5 +1,6 @@
 """Bulk actions: which jobs they match, what they do with each, and how they go on step by step."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +13,15 @@ from structlog.testing import capture_logs
 from service.background.bulk_runner import BulkRunner
 from service.domain import errors
 from service.domain.actor import actor
-from service.domain.bulk import ENDED_STATES, BulkAction, BulkActionNotFound, BulkKind, BulkState, NewBulkAction
+from service.domain.bulk import (
+    ENDED_STATES,
+    BulkAction,
+    BulkActionNotFound,
+    BulkKind,
+    BulkState,
+    NewBulkAction,
+    UnexpectedCount,
+)
 from service.domain.jobs import Job, JobFilter
 from service.domain.states import Status
 from service.domain.tags import label_tag
@@ -101,7 +110,7 @@ async def step(steps: BulkSteps, action_id: str, most: int = 1) -> bool:
     if left:
         await steps.step(stored, action, left[0], most)
     else:
-        await steps.move_on(action)
+        await steps.move_on(stored, action)
     return True
 
 
@@ -355,11 +364,11 @@ async def test_another_count_than_expected_changes_nothing(jobs: JobStateManager
     for expect in (0, 11, 13):
         action = await do("retry", expect=expect, status="failed")
         assert (action.state, action.matched, action.done) == (BulkState.ABORTED, 12, 0)
-        assert action.has_unexpected_count
+        assert isinstance(action.problem, UnexpectedCount)
         assert action.finished_at
     assert await read(jobs, *IDS) == before
     action = await do("retry", expect=12, status="failed")
-    assert (action.state, action.done, action.has_unexpected_count) == (BulkState.DONE, 12, False)
+    assert (action.state, action.done, action.problem) == (BulkState.DONE, 12, None)
 
 
 async def test_an_aborted_action_changes_nothing_more_even_in_a_process_that_goes_on(
@@ -376,7 +385,7 @@ async def test_an_aborted_action_changes_nothing_more_even_in_a_process_that_goe
 
     assert (aborted.state, aborted.matched, aborted.done) == (BulkState.ABORTED, 12, 1)
     assert aborted.finished_at
-    assert not aborted.has_unexpected_count
+    assert aborted.problem is None
     assert await steps.find_active() == []
     for one in PARTITIONS:
         assert await steps.step(stored, running, one, 100)
@@ -393,8 +402,131 @@ async def test_an_action_that_has_ended_is_not_aborted(actions: BulkActions, do:
 
 async def test_a_process_whose_knowledge_is_old_moves_no_action_on(actions: BulkActions, steps: BulkSteps) -> None:
     action, _ = await actions.start_action(NewBulkAction(kind=BulkKind.RETRY, filters=JobFilter(queue="q")))
-    await steps.move_on(structs.replace(action, state=BulkState.RUNNING))
-    assert (await actions.get_action(action.action_id)).state is BulkState.COUNTING
+    stored = await steps.take(action.action_id)
+    assert stored
+    while await step(steps, action.action_id):
+        pass  # it ends, with nothing to do
+    ended = await actions.get_action(action.action_id)
+    assert ended.state is BulkState.DONE
+    for state in (BulkState.COUNTING, BulkState.RUNNING):
+        assert await steps.move_on(stored, structs.replace(action, state=state)) is state
+    assert await actions.get_action(action.action_id) == ended
+
+
+async def test_a_pass_that_is_not_at_its_end_any_more_goes_on(
+    jobs: JobStateManager, actions: BulkActions, steps: BulkSteps, finish: Finish, redis: Redis
+) -> None:
+    """As after a failover that has lost the last steps."""
+    await fail(jobs, *IDS)
+    action, _ = await actions.start_action(NewBulkAction(kind=BulkKind.RETRY, filters=JobFilter(status=Status.FAILED)))
+    await count(steps, action.action_id)
+    stored, running, _ = await taken(steps, action.action_id)
+    assert await steps.move_on(stored, running) is BulkState.RUNNING
+    assert (await actions.get_action(action.action_id)).state is BulkState.RUNNING
+    assert (await finish(action)).done == 12
+
+
+async def test_the_end_of_a_pass_is_awaited_on_disk_in_every_partition(
+    actions: BulkActions, store_client: StoreClient, steps: BulkSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    action, _ = await actions.start_action(NewBulkAction(kind=BulkKind.RETRY, filters=JobFilter(queue="q")))
+    fsync = Fsync()
+    monkeypatch.setattr(store_client, "_fsync", fsync)
+    for _ in range(2):  # the passes
+        while (stored := await steps.take(action.action_id)) and steps.unfinished(stored, stored.decode()):
+            await step(steps, action.action_id)
+        assert fsync.waits == 0
+        await step(steps, action.action_id)
+        assert fsync.waits == len(PARTITIONS)
+        fsync.waits = 0
+    assert (await actions.get_action(action.action_id)).state is BulkState.DONE
+
+
+class Fsync:
+    """Counts how often a change is awaited."""
+
+    waits = 0
+
+    async def wait(self) -> None:
+        self.waits += 1
+
+
+@pytest.mark.partitions(16)
+async def test_an_action_of_which_redis_has_lost_a_part_is_aborted(
+    jobs: JobStateManager, actions: BulkActions, store_client: StoreClient, finish: Finish, redis: Redis
+) -> None:
+    await fail(jobs, *IDS)
+    action, _ = await actions.start_action(NewBulkAction(kind=BulkKind.RETRY, filters=JobFilter(status=Status.FAILED)))
+    home = store_client.partitions.of(action.action_id)
+    await redis.delete(next(one for one in store_client.partitions if one is not home).bulk(action.action_id))
+    ended = await finish(action)
+    assert (ended.state, ended.done) == (BulkState.ABORTED, 0)
+    assert isinstance(ended.problem, errors.StoreCorrupt)
+
+
+async def test_an_abort_that_was_lost_at_home_is_completed(
+    jobs: JobStateManager, actions: BulkActions, finish: Finish, redis: Redis
+) -> None:
+    await fail(jobs, *IDS)
+    action, _ = await actions.start_action(NewBulkAction(kind=BulkKind.RETRY, filters=JobFilter(status=Status.FAILED)))
+    await redis.hset(PARTITIONS[-1].bulk(action.action_id), "stopped", "1")
+    ended = await finish(action)
+    assert (ended.state, ended.done, ended.problem) == (BulkState.ABORTED, 0, None)
+
+
+@pytest.mark.corrupts_keys
+async def test_a_key_that_is_not_ours_delays_the_action_and_costs_no_job(
+    jobs: JobStateManager, actions: BulkActions, steps: BulkSteps, finish: Finish, redis: Redis
+) -> None:
+    await fail(jobs, *IDS)
+    action, _ = await actions.start_action(NewBulkAction(kind=BulkKind.RETRY, filters=JobFilter(status=Status.FAILED)))
+    await count(steps, action.action_id)
+    stored, running, partition = await taken(steps, action.action_id)
+    await redis.rename(partition.by_expiry, partition.key("claim", "saved"))
+    await redis.set(partition.by_expiry, "of another program")
+    with pytest.raises(errors.StoreCorrupt, match="by_expiry"):
+        await steps.step(stored, running, partition, 100)
+    held = await actions.get_action(action.action_id)
+    assert (held.done, held.refused) == (0, {})
+    await redis.rename(partition.key("claim", "saved"), partition.by_expiry)
+    ended = await finish(action)
+    assert (ended.done, ended.refused) == (12, {})
+
+
+@pytest.mark.corrupts_keys
+async def test_an_unreadable_action_hides_no_other(
+    actions: BulkActions, steps: BulkSteps, do: Callable[..., Any], redis: Redis
+) -> None:
+    readable = await do("cancel", queue="q")
+    started = [
+        (await actions.start_action(NewBulkAction(kind=BulkKind.CANCEL, filters=JobFilter(queue="q"))))[0].action_id
+        for _ in range(3)
+    ]
+    await redis.hset(PARTITIONS.of(started[0]).bulk(started[0]), "filter", '{"colour":"red"}')
+    await redis.hset(PARTITIONS.of(started[1]).bulk(started[1]), "action", "paint")
+    foreign = PARTITIONS.of(started[2]).bulk(started[2])
+    await redis.delete(foreign)
+    await redis.set(foreign, "of another program")
+    for action_id in started:
+        with pytest.raises(errors.StoreCorrupt):
+            await actions.get_action(action_id)
+    with capture_logs() as log:
+        assert await actions.list_actions() == [readable]
+    assert {line["event"] for line in log} == {"list skipped unreadable bulk action"}
+
+
+@pytest.mark.corrupts_keys
+async def test_a_key_of_another_type_hides_no_actions_of_other_partitions(
+    actions: BulkActions, steps: BulkSteps, redis: Redis
+) -> None:
+    started = [
+        (await actions.start_action(NewBulkAction(kind=BulkKind.CANCEL, filters=JobFilter(queue="q"))))[0].action_id
+        for _ in range(20)
+    ]
+    lost = PARTITIONS.of(started[0])
+    await redis.delete(lost.bulk_active)
+    await redis.set(lost.bulk_active, "of another program")
+    assert sorted(await steps.find_active()) == sorted(one for one in started if PARTITIONS.of(one) is not lost)
 
 
 async def test_another_process_goes_on_once_the_first_one_is_silent(
@@ -423,16 +555,17 @@ async def test_another_process_goes_on_once_the_first_one_is_silent(
 
 
 async def test_two_processes_at_once_change_each_job_once(
-    jobs: JobStateManager, actions: BulkActions, store_client: StoreClient, steps: BulkSteps, redis: Redis
+    jobs: JobStateManager, actions: BulkActions, store_client: StoreClient, steps: BulkSteps, finish: Finish
 ) -> None:
     await fail(jobs, *IDS)
     action, _ = await actions.start_action(NewBulkAction(kind=BulkKind.RETRY, filters=JobFilter(status=Status.FAILED)))
+    await count(steps, action.action_id)
     others = (steps, BulkSteps(store_client, ttl=WEEK))
-    active = PARTITIONS.of(action.action_id).bulk_active
-    for number in range(200):
-        await redis.zadd(active, {action.action_id: 1}, xx=True)
-        await step(others[number % 2], action.action_id)
-    ended = await actions.get_action(action.action_id)
+    stored, running, _ = await taken(steps, action.action_id)
+    for partition in PARTITIONS:  # both with what they knew before
+        while not all(await asyncio.gather(*(one.step(stored, running, partition, 1) for one in others))):
+            pass
+    ended = await finish(action)
     assert (ended.state, ended.matched, ended.done, ended.refused) == (BulkState.DONE, 12, 12, {})
     assert [await retries_of(jobs, job_id) for job_id in IDS] == [1] * 12
 
@@ -503,7 +636,7 @@ async def test_a_job_that_cannot_be_read_keeps_no_other_from_it(
         action = await do("retry", status="failed")
     assert (action.matched, action.done, action.refused) == (12, 11, {errors.StoreCorrupt: 1})
     assert action.examples == [("j3", errors.StoreCorrupt)]
-    [line] = [line for line in log if line["event"] == "bulk action skipped unreadable job"]
+    [line] = [line for line in log if line["event"] == "bulk action met unreadable keys"]
     assert line["job_ids"] == ["j3"]
 
 

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from service.background.bulk_runner import BulkRunner
 from service.domain.bulk import BulkKind, BulkState, NewBulkAction
+from service.domain.constraints import job_id_for_key
 from service.domain.errors import PartitionsMismatch, StoreMoving, StoreUnavailable
 from service.domain.jobs import JobFilter
 from service.domain.shutdown import Shutdown
@@ -160,19 +161,23 @@ async def test_without_the_node_of_the_first_partition_the_jobs_of_the_others_ar
 
 async def test_a_bulk_action_goes_on_without_a_node_and_ends_when_it_is_back(tmp_path: Path) -> None:
     with running_cluster(tmp_path / "cluster") as cluster:
-        async with open_store(cluster.url) as client:
+        async with open_store(cluster.url, partitions=64) as client:
             jobs, actions, steps = jobs_of(client), BulkActions(client), BulkSteps(client, ttl=timedelta(days=1))
             await asyncio.gather(*(jobs.create_job(job_id, 1) for job_id in IDS))
+            failed = cluster.master_of(client.partitions.first)
+            key = next(
+                f"k{n}"
+                for n in count()
+                if cluster.master_of(client.partitions.of(job_id_for_key(f"k{n}"))) is not failed
+            )
             new = NewBulkAction(kind=BulkKind.CANCEL, filters=JobFilter(status=Status.PENDING))
-            action, _ = await actions.start_action(new)
+            action, _ = await actions.start_action(new, key)
             await count_jobs_of(steps, action.action_id)
-            home = cluster.master_of(PARTITIONS.of(action.action_id))
-            failed = next(master for one in PARTITIONS if (master := cluster.master_of(one)) is not home)
-            others = [job_id for job_id in IDS if cluster.master_of(PARTITIONS.of(job_id)) is not failed]
+            others = [job_id for job_id in IDS if cluster.master_of(client.partitions.of(job_id)) is not failed]
             failed.send(signal.SIGSTOP)
 
             runner = BulkRunner(steps)
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(60):
                 while not all(job and job.is_final for job in [await jobs.get_job(job_id) for job_id in others]):
                     await runner.run_once()
                 with pytest.raises(StoreUnavailable):  # not a part of its numbers
@@ -180,7 +185,7 @@ async def test_a_bulk_action_goes_on_without_a_node_and_ends_when_it_is_back(tmp
                 failed.send(signal.SIGCONT)
                 while (ended := await answer(lambda: actions.get_action(action.action_id))).state is not BulkState.DONE:
                     await runner.run_once()
-            assert (ended.matched, ended.done) == (16, 16)
+            assert (ended.matched, ended.done) == (len(IDS), len(IDS))
 
 
 @faults

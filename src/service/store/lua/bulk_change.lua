@@ -4,8 +4,8 @@
 -- ARGV: 1 id of the action, 2 how long it is kept after its last change (ms), 3 most jobs, 4 most index entries to walk, 5 its
 --       filter, as `begin_step` in lib/bulk.lua takes it, 6 `cancel` or `retry`, 7 change id, 8 digest of the request,
 --       9 retention (ms), 10 how long the last change before a retry is remembered (ms), 11 name of the API key (empty for none)
--- Returns: STEPPED with 1 if all are done (else 0), id and error of each job that was skipped because a key of it is not ours,
---          and kind, number, … of the changes
+-- Returns: STEPPED with 1 if all are done (else 0), why the step ended before a job (empty if it did not), id and error of each
+--          job that was refused for its record or whose index entries were not all removed, kind, number, … of the changes
 local made, retention, remembered = ARGV[7] .. ':' .. ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
 BY = ARGV[11] ~= '' and ARGV[11] or nil
 
@@ -22,4 +22,4 @@ local function retry(job)
 end
 
 local act = ARGV[6] == 'cancel' and cancel or retry
-return act_on_jobs(ARGV[1], ARGV[5], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[2]), act)
+return act_on_jobs(ARGV[1], ARGV[5], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), act)

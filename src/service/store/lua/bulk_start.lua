@@ -14,11 +14,11 @@ local last = format('%d', math.max(NOW, tonumber(call('HGET', meta, 'clock') or 
 if fields[1] then
   local actions, active = key('bulk_actions'), key('bulk_active')
   call('ZADD', actions, format('%d', NOW_MS + kept), id)
-  call('ZADD', active, '0', id)
-  fields = { 'state', 'counting', 'created_at', format_time(NOW), unpack(fields) }
-  redis.call('ZREMRANGEBYSCORE', actions, '-inf', '(' .. NOW_MS)
   extend(actions, kept)
+  call('ZADD', active, '0', id)
   extend(active, kept)
+  redis.call('ZREMRANGEBYSCORE', actions, '-inf', '(' .. NOW_MS)
+  fields = { 'state', 'counting', 'created_at', format_time(NOW), unpack(fields) }
 end
 redis.call('HSET', meta, 'clock', last)
 redis.call('HSET', name, 'digest', digest, 'until', last, unpack(fields))

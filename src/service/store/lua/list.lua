@@ -12,12 +12,12 @@ local most, most_bytes, max_scan, after = tonumber(ARGV[1]), tonumber(ARGV[2]), 
 local fields, large = { unpack(ARGV, 12) }, { unpack(ARGV, #ARGV - tonumber(ARGV[11]) + 1) }
 if not most_bytes then fields = { unpack(fields, 1, #fields - #large) } end
 local filter = { status = ARGV[6], queue = ARGV[7], slate_id = ARGV[8], correlation_id = ARGV[9], tags = ARGV[10] }
-local walk = open_walk(filter, ARGV[4], false)
+local cursors = open_cursors(filter, ARGV[4], false)
 
 local page, found, scanned, bytes, last = { 'PAGE', NOW, '' }, 0, 0, 0, ''
-while walk[1] and walk[1].created > after do
-  local id, created = walk[1].id, walk[1].created
-  local fits, size = matches(walk), 0
+while cursors[1] and cursors[1].created > after do
+  local id, created = cursors[1].id, cursors[1].created
+  local fits, size = matches(cursors), 0
   if fits then
     for _, name in ipairs(large) do size = size + redis.call('HSTRLEN', job_key(id), name) end
   end
@@ -37,6 +37,6 @@ while walk[1] and walk[1].created > after do
     found = found + 1
   end
   scanned, last = scanned + 1, format('%d', created)
-  advance(walk)
+  advance(cursors)
 end
 return page

@@ -33,37 +33,37 @@ end
 
 -- A cursor over one index stands at `id` and `created`; at its end `id` is nil. It reads ahead by little at first: with many
 -- queues few entries of each are wanted.
-local function advance_cursor(cursor, walk)
+local function advance_cursor(cursor, cursors)
   local entries = cursor.entries
   cursor.at = cursor.at + 2
   if cursor.at > #entries and #entries == 2 * cursor.size then
     cursor.size = math.min(cursor.size * 4, LARGEST_CHUNK)
-    entries = walk.read(cursor.name, format('%d', cursor.created), cursor.size, walk.is_ascending)
+    entries = cursors.read(cursor.name, format('%d', cursor.created), cursor.size, cursors.is_ascending)
     cursor.entries, cursor.at = entries, 1
   end
   cursor.id, cursor.created = entries[cursor.at], tonumber(entries[cursor.at + 1])
 end
 
 -- Lets the cursor at place `i` sink in the heap, of which the first cursor is the next one of the walk.
-local function sift_down(walk, i)
+local function sift_down(cursors, i)
   while true do
     local next_one = i
-    for child = 2 * i, math.min(2 * i + 1, #walk) do
-      if (walk[child].created > walk[next_one].created) ~= walk.is_ascending then next_one = child end
+    for child = 2 * i, math.min(2 * i + 1, #cursors) do
+      if (cursors[child].created > cursors[next_one].created) ~= cursors.is_ascending then next_one = child end
     end
     if next_one == i then return end
-    walk[i], walk[next_one] = walk[next_one], walk[i]
+    cursors[i], cursors[next_one] = cursors[next_one], cursors[i]
     i = next_one
   end
 end
 
 -- Opens a walk that begins behind `bound` (µs, as text; empty for no bound), and goes on with the newest job, or with
 -- `is_ascending` the oldest. `filter` is a table of texts: status, queue, slate_id, correlation_id (each empty for any),
--- tags (the tag to walk, and behind commas the tags that the jobs must also have; empty for any jobs). The walk is a heap of
--- cursors; it stands at the entry of the first one, and has ended if there is none.
-local function open_walk(filter, bound, is_ascending)
+-- tags (the tag to walk, and behind commas the tags that the jobs must also have; empty for any jobs). Returns
+-- the walk, a heap of cursors; it stands at the entry of the first one, and has ended if there is none.
+local function open_cursors(filter, bound, is_ascending)
   local tag, tags = filter.tags:match('^([^,]*)(.*)$')
-  local walk = { filter = filter, tags = tags, is_ascending = is_ascending, read = tag == '' and read_list or read_tag }
+  local cursors = { filter = filter, tags = tags, is_ascending = is_ascending, read = tag == '' and read_list or read_tag }
   local names = { tag ~= '' and tag or nil }
   if tag == '' then
     for _, queue in ipairs(filter.queue == '' and call('SMEMBERS', key('queue_names')) or { filter.queue }) do
@@ -75,31 +75,31 @@ local function open_walk(filter, bound, is_ascending)
     end
   end
   for _, name in ipairs(names) do
-    local entries = walk.read(name, bound, 1, is_ascending)
+    local entries = cursors.read(name, bound, 1, is_ascending)
     if entries[1] then
-      walk[#walk + 1] = { name = name, entries = entries, at = 1, size = 1, id = entries[1], created = tonumber(entries[2]) }
+      cursors[#cursors + 1] = { name = name, entries = entries, at = 1, size = 1, id = entries[1], created = tonumber(entries[2]) }
     end
   end
-  for i = floor(#walk / 2), 1, -1 do sift_down(walk, i) end
-  return walk
+  for i = floor(#cursors / 2), 1, -1 do sift_down(cursors, i) end
+  return cursors
 end
 
 -- Moves a walk to its next entry.
-local function advance(walk)
-  advance_cursor(walk[1], walk)
-  if not walk[1].id then
-    walk[1] = walk[#walk]
-    walk[#walk] = nil
+local function advance(cursors)
+  advance_cursor(cursors[1], cursors)
+  if not cursors[1].id then
+    cursors[1] = cursors[#cursors]
+    cursors[#cursors] = nil
   end
-  if #walk > 1 then sift_down(walk, 1) end
+  if #cursors > 1 then sift_down(cursors, 1) end
 end
 
 -- Whether the job at which a walk stands is there and matches.
-local function matches(walk)
-  local filter = walk.filter
-  local fields = read_if_current(walk[1].id, walk[1].created, 'queue', 'slate_id', 'correlation_id', '_tags')
+local function matches(cursors)
+  local filter = cursors.filter
+  local fields = read_if_current(cursors[1].id, cursors[1].created, 'queue', 'slate_id', 'correlation_id', '_tags')
   if not fields then return false end
-  for wanted in walk.tags:gmatch('[^,]+') do
+  for wanted in cursors.tags:gmatch('[^,]+') do
     if not (',' .. (fields[5] or '') .. ','):find(',' .. wanted .. ',', 1, true) then return false end
   end
   return (filter.status == '' or filter.status == fields[1]) and (filter.queue == '' or filter.queue == fields[2])
