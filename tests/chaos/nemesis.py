@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
@@ -234,8 +234,14 @@ async def wrong_type(environment: OneRedis) -> None:
         environment.history.errors += [
             f"doctor: after another type of {name}: {issue}"
             for issue in await repair(f"redis://127.0.0.1:{environment.redis.port}/0")
-            if issue["type"] != "count" and (issue["type"], issue["key"]) != ("stray", name)
+            if issue["type"] != "count" and (issue["type"], issue["key"]) != ("stray", name) and not _is_put_off(issue)
         ]
+
+
+def _is_put_off(issue: Mapping[str, Any]) -> bool:
+    """Return whether a script has put off a lease, a delay or a time-out whose job it could not change, by a minute."""
+    kinds = {partition.key(kind) for partition in PARTITIONS for kind in ("leases", "delays", "timers")}
+    return issue["type"] == "score" and issue["key"] in kinds
 
 
 def corrupted_keys(partition: Partition) -> list[str]:

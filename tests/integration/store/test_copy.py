@@ -12,9 +12,11 @@ from typing import Any, Final
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 
+from service.domain.bulk import BulkKind, NewBulkAction
 from service.domain.errors import StoreLoading
 from service.domain.jobs import JobFilter, Progress
 from service.domain.states import Status
+from service.store.bulk_actions import BulkActions
 from service.store.client import StoreClient
 from service.store.copy import CopyRefused, copy_database, source
 from service.store.deployments import Deployment, open_deployment
@@ -304,6 +306,17 @@ async def test_without_a_drain_nothing_is_copied(client: StoreClient, store: Red
         await (store.hdel(PARTITION.meta, "drain") if drain is None else store.hset(PARTITION.meta, "drain", drain))
         await refuse(r"FROM is not drained.*POST /v1/drain", client, target.deployment(16), nothing)
     assert await dump(target.redis) == {}
+
+
+async def test_while_a_bulk_action_has_not_ended_nothing_is_copied(
+    client: StoreClient, store: Redis, target: Database
+) -> None:
+    actions = BulkActions(client)
+    action, _ = await actions.start_action(NewBulkAction(kind=BulkKind.CANCEL, filters=JobFilter(queue="q")))
+    await refuse(f"bulk action {action.action_id} of FROM has not ended", client, target.deployment(16), nothing)
+    assert await dump(target.redis) == {}
+    await actions.abort_action(action.action_id)
+    await copy_database(client, target.deployment(16), nothing)
 
 
 async def test_a_drain_of_some_partitions_is_none(

@@ -392,4 +392,5 @@ def test_the_table_has_every_key_of_ours() -> None:
     named = {key for outcomes in rows for keys in outcomes.values() for key in keys.split()}
 
     # The version and the number of partitions are read by the clock of a client, and `fsync` is not read at all.
-    assert {*KEYS} - named == {"version", "partitions", "fsync"}
+    of_bulk_actions = {"bulk", "bulk_actions", "bulk_active"}  # `test_bulk_actions.py` has them
+    assert {*KEYS} - named == {"version", "partitions", "fsync", *of_bulk_actions}

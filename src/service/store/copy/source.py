@@ -79,8 +79,9 @@ class Source:
         self.settings: dict[bytes, bytes] = {}
 
     async def open(self) -> None:
-        """Read what is not in records. Raises `CopyRefused` unless a drain is on."""
+        """Read what is not in records. Raises `CopyRefused` without a drain, or if a bulk action has not ended."""
         await self._require_drain()
+        await self._require_no_bulk_action()
         self._last_events = await read_last_events(self._client)
         clocks = await self._client.read(*(["HMGET", one.meta, "clock"] for one in self._client.partitions))
         self.clock = max(int(clock) if (clock or b"").isdigit() else 0 for [clock] in clocks)
@@ -91,6 +92,14 @@ class Source:
         await self._require_drain()
         if await read_last_events(self._client) != self._last_events:
             raise CopyRefused("Jobs of FROM have changed. Stop its services, and run the copy again: it starts anew.")
+
+    async def _require_no_bulk_action(self) -> None:
+        active = await self._client.read(*(["ZRANGE", one.bulk_active, "0", "0"] for one in self._client.partitions))
+        if found := next((one for [one] in filter(None, active)), None):
+            raise CopyRefused(
+                f"The bulk action {found.decode(errors='replace')} of FROM has not ended. Wait for it, or abort it "
+                "(`jobstate bulk abort`), and run the copy again."
+            )
 
     async def _require_drain(self) -> None:
         partitions = self._client.partitions
