@@ -233,7 +233,7 @@ CORRUPTING = frozenset({"wrong-type", "unknown-fields"})
 
 
 class BulkAction(NamedTuple):
-    """What a bulk action said at its end, and how many jobs it should have changed."""
+    """What a bulk action reported at its end, and how many jobs it should have changed."""
 
     key: str
     state: str

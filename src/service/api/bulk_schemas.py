@@ -9,7 +9,7 @@ from service.api.problems import PROBLEM_TYPES, TYPE_PREFIX, Problem, problem_of
 from service.api.schemas import unset_to_none
 from service.domain import bulk, constraints, jobs
 from service.domain.bulk import BulkKind, BulkState
-from service.domain.errors import JobStateError
+from service.domain.errors import InvalidValue, JobStateError
 from service.domain.jobs import JobFilter, description
 from service.domain.states import Status
 
@@ -88,9 +88,12 @@ class BulkActionList(Struct, frozen=True):
 
 
 def filter_of(sent: BulkFilter) -> JobFilter:
-    """Return the filter of a request."""
+    """Return the filter of a request. Raises `InvalidValue` for an empty list of labels."""
     fields: dict[str, Any] = {name: unset_to_none(getattr(sent, name)) for name in sent.__struct_fields__}
-    return JobFilter(**fields, labels=tuple(fields.pop("label") or ()))
+    label = fields.pop("label")
+    if label == []:
+        raise InvalidValue("filter.label", "0 labels are not allowed", f"1 to {constraints.FILTERED_LABELS} labels")
+    return JobFilter(**fields, labels=tuple(label or ()))
 
 
 def from_domain(action: bulk.BulkAction, request_id: str) -> BulkAction:

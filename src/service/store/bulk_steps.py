@@ -127,7 +127,7 @@ class BulkSteps:
             for kind, number in zip(changes[::2], changes[1::2], strict=True):
                 self._client.observer.on_job_change(kind.decode(), number)
             if failure:
-                raise StoreCorrupt(f"a bulk action waits until this is mended: {failure.decode(errors='replace')}")
+                raise StoreCorrupt(f"a bulk action waits until this is fixed: {failure.decode(errors='replace')}")
         return bool(is_end)
 
     def _log_skipped(self, action_id: str, skipped: list[bytes]) -> None:

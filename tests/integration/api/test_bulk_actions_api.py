@@ -115,7 +115,7 @@ def test_an_unknown_action_is_not_found(api: httpx.Client, method: str) -> None:
     ("body", "field"),
     [
         ({"action": "cancel", "filter": {}}, "filter"),
-        ({"action": "cancel", "filter": {"label": []}}, "filter"),
+        ({"action": "cancel", "filter": {"label": []}}, "filter.label"),
         ({"action": "cancel"}, "filter"),
         ({"action": "pause", "filter": {"queue": "q"}}, "action"),
         ({"action": "cancel", "filter": {"status": "odd"}}, "filter.status"),
