@@ -17,11 +17,11 @@ from service.store.fingerprints import digest
 from service.store.partition import Partition
 from service.store.scripts import Script
 
-_log = structlog.get_logger(__name__)
-
 #: How many actions a list has at most, and from how many keys they are read: one for each action and partition.
 MAX_LISTED: Final = 100
 MAX_KEYS: Final = 4096
+
+_log = structlog.get_logger(__name__)
 
 
 class BulkActions:

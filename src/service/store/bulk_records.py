@@ -133,11 +133,11 @@ def _sum(parts: Sequence[Mapping[str, str]], name: str) -> int:
 
 def _problem(home: Mapping[str, str], parts: Sequence[Mapping[str, str]]) -> JobStateError | None:
     """Return why an action was aborted, unless a client did that."""
-    match home.get("reason"):
-        case "unexpected-count":
-            return UnexpectedCount(int(home["expect"]), _sum(parts, "matched"))
-        case "lost":
-            return StoreCorrupt("Redis has lost a part of the bulk action. Start another one for what is left.")
+    reason = home.get("reason")
+    if reason == UNEXPECTED_COUNT:
+        return UnexpectedCount(int(home["expect"]), _sum(parts, "matched"))
+    if reason == LOST:
+        return StoreCorrupt("Redis has lost a part of the bulk action. Start another one for what is left.")
     return None
 
 
