@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
 from service.domain import errors
+from service.domain.bulk import BulkActionNotFound, BulkKind, NewBulkAction
 from service.domain.jobs import JobFilter
 from service.domain.rate_limits import RateLimit
 from service.store import scripts
+from service.store.bulk_actions import BulkActions
+from service.store.bulk_steps import BulkSteps
 from service.store.claims import ClaimRequest
 from service.store.observer import NullObserver
 from service.store.partition import Partition
@@ -24,7 +28,7 @@ from service.store.pool import create_pool
 from service.store.rate_limiter import RateLimiter
 from tests.helpers.consistency import inconsistencies
 from tests.helpers.redis_cluster import Cluster, NodeClient, OnePartition, running_cluster
-from tests.helpers.store_operations import OPERATIONS, TIMEOUTS, Store
+from tests.helpers.store_operations import OPERATIONS, TIMEOUTS, WEEK, Store
 
 PARTITIONS = Partitions(16)
 #: It has keys of three slots, so it runs on one Redis only.
@@ -175,12 +179,34 @@ async def claim_over_partitions(store: Store) -> None:
         assert len((await store.leases._script.run(request, partition, facts=known)).claims) == count
 
 
+async def act_in_bulk(store: Store) -> None:
+    """Carry out bulk actions of every kind, by one process while another one has it, and make their scripts refuse."""
+    actions, steps, others = BulkActions(store.client), BulkSteps(store.client, ttl=WEEK), None
+    for kind in BulkKind:
+        await store.bring_to("failed", f"bulk-{kind}")
+        new = NewBulkAction(kind=kind, filters=JobFilter(queue=f"bulk-{kind}"))
+        action, _ = await actions.start_action(new, f"bulk-{kind}")
+        await actions.start_action(new, f"bulk-{kind}")
+        changed = structs.replace(new, dry_run=True)
+        await refused(errors.IdempotencyKeyReused, actions.start_action(changed, f"bulk-{kind}"))
+        while (stored := await steps.take(action.action_id)) is not None:
+            others = others or BulkSteps(store.client, ttl=WEEK)
+            assert await others.take(action.action_id) is None
+            for partition in steps.unfinished(stored, stored.decode()):
+                await steps.step(stored, stored.decode(), partition, 10)
+            await steps.move_on(stored, stored.decode())
+        await actions.abort_action(action.action_id)
+    assert await steps.take("nothing") is None
+    await refused(BulkActionNotFound, actions.abort_action("nothing"))
+
+
 async def look_for_oldest(store: Store) -> None:
     await store.client.run_script(scripts.FIND_OLDEST, store.client.partitions.first, [1, "pending"])
 
 
 SCENES: list[Callable[[Store], Awaitable[None]]] = [
-    *(look_for_oldest, look, refuse_changes, refuse_retries, refuse_leases, refuse_in_general, claim_over_partitions)
+    *(look_for_oldest, look, refuse_changes, refuse_retries, refuse_leases, refuse_in_general, claim_over_partitions),
+    act_in_bulk,
 ]
 
 
