@@ -53,8 +53,10 @@ OF_ALL_PARTITIONS: Final = {"configure queue", "drain"}
 LISTS: Final = " ".join(f"by_created:{state}" for state in STATUS_OF_STATE)
 #: The lists that every claim reads or adds to.
 CLAIMED: Final = "by_created:pending by_created:running by_priority"
+#: No operation on a job uses them; `test_bulk_actions.py` has them.
+OF_BULK_ACTIONS: Final = {"bulk", "bulk_actions", "bulk_active"}
 KEYS: Final = (
-    *("record", *LISTS.split(), *(kind for kind in TYPES if kind != "by_created")),
+    *("record", *LISTS.split(), *(kind for kind in TYPES if kind not in {"by_created", *OF_BULK_ACTIONS})),
     *(("first-meta", "first-queues", "first-events") if len(PARTITIONS) > 1 else ()),
 )
 #: Under each operation the keys that it does not do without; it works with a foreign type at any other.
@@ -392,5 +394,4 @@ def test_the_table_has_every_key_of_ours() -> None:
     named = {key for outcomes in rows for keys in outcomes.values() for key in keys.split()}
 
     # The version and the number of partitions are read by the clock of a client, and `fsync` is not read at all.
-    of_bulk_actions = {"bulk", "bulk_actions", "bulk_active"}  # `test_bulk_actions.py` has them
-    assert {*KEYS} - named == {"version", "partitions", "fsync", *of_bulk_actions}
+    assert {*KEYS} - named == {"version", "partitions", "fsync"}
