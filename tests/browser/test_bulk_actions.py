@@ -10,7 +10,7 @@ from service.api.problems import PROBLEM_TYPES, TYPE_PREFIX
 from service.domain import errors
 from tests.browser.conftest import PHONE, OpenView, create, run
 from tests.browser.test_access import violations
-from tests.browser.test_selection import bar, create_jobs, press, select
+from tests.browser.test_selection import bar, create_jobs, press, select, select_all
 from tests.helpers.polling import wait_until
 
 ALL = "Select all jobs that match"
@@ -23,7 +23,7 @@ def create_failed(api: httpx.Client, count: int) -> None:
 
 
 def select_all_that_match(page: Page) -> None:
-    page.get_by_label("Select all rows").check()
+    select_all(page)
     press(page, ALL)
 
 
@@ -67,7 +67,7 @@ def test_all_jobs_that_match_are_not_offered(open_view: OpenView, api: httpx.Cli
     create_jobs(api, count)
     page = open_view(view)
 
-    page.get_by_label("Select all rows").check()
+    select_all(page)
 
     expect(bar(page)).to_contain_text(f"{min(count, 100)} jobs selected.")
     expect(bar(page).get_by_role("button", name=ALL)).to_be_hidden()
@@ -238,7 +238,7 @@ def test_selection_and_bulk_actions_are_accessible_and_fit_a_phone(
     create_failed(api, 101)
     page = open_view("#/jobs?queue=lineups", **options)
     width = page.evaluate("innerWidth")
-    page.get_by_label("Select all rows").check()
+    select_all(page)
     expect(bar(page)).to_be_visible()
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == width

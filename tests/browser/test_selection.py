@@ -20,6 +20,12 @@ def select(page: Page, *job_ids: str) -> None:
         page.get_by_label(f"Select {job_id}", exact=True).check()
 
 
+def select_all(page: Page) -> None:
+    """Select all rows, once there are any: new rows are not selected."""
+    expect(page.locator("tbody").get_by_role("checkbox").first).to_be_visible()
+    page.get_by_label("Select all rows").check()
+
+
 def press(page: Page, action: str) -> None:
     bar(page).get_by_role("button", name=action, exact=True).click()
 
@@ -101,7 +107,7 @@ def test_selected_jobs_are_deleted_after_a_confirmation_only(open_view: OpenView
     for job_id in ("job-000", "job-001"):
         run(api, job_id, status="completed", result=1)
     page = open_view("#/jobs")
-    page.get_by_label("Select all rows").check()
+    select_all(page)
     dialog = page.get_by_role("dialog", name="Delete 2 jobs?")
 
     press(page, "Delete")
@@ -123,7 +129,7 @@ def test_refused_jobs_are_listed_with_the_reason(
     run(api, "job-000", status="completed", result=1)
     create(api, job_id="gone")
     page = open_view("#/jobs")
-    page.get_by_label("Select all rows").check()
+    select_all(page)
     page.route("**/v1/jobs/gone/cancel", lambda route: route.continue_(url=route.request.url.replace("gone", "none")))
 
     press(page, "Cancel")
@@ -144,7 +150,7 @@ def test_at_most_ten_refused_jobs_are_named(open_view: OpenView, api: httpx.Clie
     page_errors.expected.add(409)
     create_jobs(api, 13)
     page = open_view("#/jobs")
-    page.get_by_label("Select all rows").check()
+    select_all(page)
 
     press(page, "Retry")
 
@@ -156,7 +162,7 @@ def test_at_most_ten_refused_jobs_are_named(open_view: OpenView, api: httpx.Clie
 def test_a_few_requests_are_sent_at_a_time_and_a_stop_sends_no_more(open_view: OpenView, api: httpx.Client) -> None:
     create_jobs(api, 20)
     page, held = open_view("#/jobs"), list[Route]()
-    page.get_by_label("Select all rows").check()
+    select_all(page)
     page.route("**/cancel", lambda route: held.append(route))
 
     press(page, "Cancel")
@@ -183,7 +189,7 @@ def test_an_error_of_the_service_ends_the_requests_and_keeps_the_rest_selected(
     page_errors.expected.add(503)
     create_jobs(api, 20)
     page = open_view("#/jobs")
-    page.get_by_label("Select all rows").check()
+    select_all(page)
     problem = {"type": "urn:jobstate:problem:store-timeout", "title": "Job store timeout", "detail": "Try again."}
     page.route("**/cancel", lambda route: route.fulfill(status=503, json=problem, content_type=PROBLEM_JSON))
 
