@@ -10,6 +10,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from service.background.sweeper import SWEEP_INTERVAL
 from service.domain.shutdown import Shutdown
 from service.store.client import StoreClient
 from service.store.events.hub import EventHub
@@ -211,10 +212,12 @@ def api(shared_service: Service, redis_url: str) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def consistent_store(redis_url: str) -> Iterator[None]:
-    """Check after the test that the keys are consistent."""
+    """Check after the test that the keys are consistent, once the service has swept the jobs that expired during it."""
 
     async def check() -> list[str]:
         async with raw_client(redis_url) as client:
+            if await inconsistencies(client):
+                await asyncio.sleep(SWEEP_INTERVAL.total_seconds() + 1)
             return await inconsistencies(client)
 
     yield
