@@ -12,7 +12,7 @@ import httpx
 import pytest
 import redis.utils
 
-from tests.helpers import deploy_tools, deployments, distribution, generators, nginx
+from tests.helpers import chromium, deploy_tools, deployments, distribution, generators, nginx
 from tests.helpers.compose import compose_failure
 from tests.helpers.locks import TEST_LOCK
 from tests.helpers.partitions import PARTITIONS
@@ -41,10 +41,6 @@ def missing_node_tools() -> list[str]:
     return [tool for tool in ("node", "npm") if shutil.which(tool) is None]
 
 
-def browser() -> str | None:
-    return shutil.which("chromium")
-
-
 def _absence(tools: list[str]) -> str:
     return f"{', '.join(tools)} missing" if tools else ""
 
@@ -67,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     required = {
         "REQUIRE_DOCKER": no_compose,
         "REQUIRE_NODE": _absence(missing_node_tools()),
-        "REQUIRE_BROWSER": browser() is None and "chromium is missing",
+        "REQUIRE_BROWSER": chromium.program() is None and "chromium is missing",
         "REQUIRE_NGINX": nginx.binary() is None and "nginx is missing",
         "REQUIRE_CLIENTS": _absence(generators.missing_tools()),
         "REQUIRE_HELM": _absence(deploy_tools.missing_chart_tools()),
@@ -94,7 +90,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     node = (
         f"{no_node}, tests in {_NODE_TESTS.name}/ skipped" if no_node else "the linter and the TypeScript clients run"
     )
-    page = browser() or f"chromium missing, tests in {_BROWSER_TESTS.name}/ skipped"
+    page = chromium.program() or f"chromium missing, tests in {_BROWSER_TESTS.name}/ skipped"
     proxy = nginx.binary() or f"nginx missing, {_NGINX_TESTS.name} and {_NGINX_BROWSER_TESTS.name} skipped"
     skipped = f"{no_clients}, tests in {_CLIENT_TESTS.name}/ skipped"
     clients = skipped if no_clients else "Go and Java run"
@@ -120,7 +116,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     skipped = (
         (_NODE_TESTS, missing_node_tools()),
-        (_BROWSER_TESTS, browser() is None),
+        (_BROWSER_TESTS, chromium.program() is None),
         (_NGINX_TESTS, nginx.binary() is None),
         (_NGINX_BROWSER_TESTS, nginx.binary() is None),
         (_CLIENT_TESTS, generators.missing_tools()),

@@ -1,6 +1,5 @@
 """One Chromium and one service for all browser tests. Each test has an empty database and its own browser context."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.helpers import chromium
 from tests.helpers.deployments import sync_client
 from tests.helpers.redis_servers import Backend, RedisServer
 from tests.helpers.service_process import Service
@@ -67,7 +67,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # A container has no sandbox and little shared memory.
         options = ["--no-sandbox", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
+        browser = playwright.chromium.launch(executable_path=chromium.program(), args=options)
         yield browser
         browser.close()
 

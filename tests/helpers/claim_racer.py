@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sys
 from datetime import timedelta
 
 from service.domain.errors import LeaseLost, StoreUnavailable
@@ -58,5 +57,5 @@ async def is_work_left(jobs: JobStateManager) -> bool:
     return statuses[Status.PENDING] + statuses[Status.RUNNING] > 0
 
 
-if __name__ == "__main__":
-    asyncio.run(race(*sys.argv[1:]))
+def main(url: str, name: str) -> None:
+    asyncio.run(race(url, name))

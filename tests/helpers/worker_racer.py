@@ -13,14 +13,10 @@ async def work(context: JobContext) -> str | None:
     return context.job.worker
 
 
-def race(url: str, name: str) -> None:
+def main(url: str, name: str) -> None:
     """Run up to three jobs at a time until every job is finished, and print what the worker logs."""
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     worker = Worker(url, ["default"], work, worker=name, lease_seconds=LEASE, concurrency=1 + int(name[1:]) % 3)
     with Jobs(url) as jobs:
         while (statuses := jobs.stats().statuses)["pending"] + statuses["running"]:
             worker.run_until_idle()
-
-
-if __name__ == "__main__":
-    race(*sys.argv[1:])
