@@ -9,6 +9,7 @@ from litestar.datastructures import CacheControlHeader, State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
+from service import libraries
 from service.api.controllers.batch_create import batch_create_router
 from service.api.controllers.bulk_actions import BulkActionController
 from service.api.controllers.claims import ClaimController
@@ -39,16 +40,13 @@ NO_STORE = CacheControlHeader(no_store=True)
 def create_asgi_app(settings: Settings, redis_url: str, metrics: Metrics, shutdown: Shutdown) -> tuple[ASGIApp, State]:
     """Return the application within its middleware, as the server runs it, and the application's state."""
     app = create_app(settings, redis_url, metrics, shutdown)
-    limiter = ConcurrencyLimiter(
-        settings.max_concurrent_requests,
-        settings.max_waiting_requests,
-        settings.max_watchers_per_client,
-        metrics.add_waiting_requests,
-    )
+    limits = (settings.max_concurrent_requests, settings.max_waiting_requests, settings.max_watchers_per_client)
+    limiter = ConcurrencyLimiter(*limits, metrics.add_waiting_requests)
     stack = add_middleware(app, metrics, shutdown, limiter, settings.allowed_hosts, settings.cors_origins)
     return instrument_app(stack), app.state
 
 
+@libraries.without("attr", "attrs", "opentelemetry", "pydantic")  # Litestar's plugins import them
 def create_app(
     settings: Settings, redis_url: str, metrics: Metrics | None = None, shutdown: Shutdown | None = None
 ) -> Litestar:

@@ -1,25 +1,31 @@
 """Shorter imports, for a quick start.
 
-Imports redis-py and structlog without the optional libraries that they import, and that the service does not use: a
-tenth of a second. A process imports this before anything else that imports them.
+Libraries import others that the service does not use, if these are installed: redis-py and structlog for a tenth of a
+second, Litestar for a third. A process imports this module before anything else that imports redis-py and structlog.
 """
 
 import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
-#: redis-py counts commands with OpenTelemetry, and structlog prints tracebacks with rich.
-_UNUSED: Final = [name for name in ("opentelemetry", "rich") if name not in sys.modules]
 
-sys.modules.update(dict.fromkeys(_UNUSED))  # type: ignore[arg-type]  # an import of them raises `ImportError`
-try:
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Import in the `with` block as if these libraries were not installed, but for those that are imported already."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # an import of them raises `ImportError`
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+# redis-py counts commands with OpenTelemetry, and structlog prints tracebacks with rich.
+with without("opentelemetry", "rich"):
     import redis.asyncio  # noqa: F401
     import structlog  # noqa: F401
-finally:
-    for _name in _UNUSED:
-        del sys.modules[_name]
 
 
 @contextmanager

@@ -213,7 +213,7 @@ SERVER_ONLY = {"litestar", "uvicorn", "redis", "structlog", "prometheus_client",
 #: What only the client needs. The group of commands is the client's.
 CLIENT_ONLY = {"httpx", "jobstate.client", "jobstate.async_client", "jobstate.worker", "jobstate.cli.command"}
 #: What other libraries import if it is installed.
-UNUSED = {"rich", "pygments", "attr", "opentelemetry"}
+UNUSED = {"rich", "pygments", "attr", "attrs", "opentelemetry", "pydantic"}
 #: What no command of the client imports. httpx imports pygments for a command of its own.
 LIGHT = SERVER_ONLY | {"service", "pygments", "jobstate.client", "jobstate.worker", "importlib.metadata"}
 
@@ -251,7 +251,10 @@ def test_a_command_imports_only_what_it_needs(command: str, unwanted: set[str]) 
 
 @pytest.mark.parametrize("entry_point", ["service.cli.serve", "service.server.supervisor"])
 def test_a_process_that_serves_imports_nothing_of_the_client(entry_point: str) -> None:
-    imported = modules_imported_by(f"import {entry_point}, service.server.server")
+    program = f"import {entry_point}, service.server.server; from service.app import create_app"
+    imported = modules_imported_by(
+        f"{program}; from service.settings import Settings; create_app(Settings(), 'redis://127.0.0.1:1')"
+    )
     assert {"litestar", "uvicorn", "service.app"} <= imported
     assert not imported & (CLIENT_ONLY | UNUSED)
 
