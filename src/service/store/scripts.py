@@ -17,6 +17,8 @@ _IGNORED: Final = re.compile(r"--.*|(?<=[{,])\s*\w+ =(?!=)")
 _NAME: Final = re.compile(r"(?<![\w.:'])[A-Za-z_]\w*")
 #: A definition of a library with its comment, as far as the next one.
 _NEXT_DEFINITION: Final = re.compile(r"\n\n(?=--|local )")
+#: A paragraph of a script begins behind an empty line, and not within a block.
+_PARAGRAPH: Final = re.compile(r"\n\n(?=\S)")
 _DEFINED: Final = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
 
 
@@ -45,20 +47,30 @@ _DEFINITIONS: Final = {
 }
 
 
-def _linked(name: str) -> Iterator[str]:
-    """Yield the definitions that the script in the file `name` uses, and the script.
+def _names_in(text: str) -> frozenset[str]:
+    return frozenset(_NAME.findall(_IGNORED.sub("", text)))
 
-    Redis runs all of a script at each call, so a function that it does not use would cost each call about 0.1 µs.
+
+#: The names in each definition, from the last one to the first: it uses only definitions before it.
+_USES: Final = {defined: _names_in(text) for defined, text in reversed(_DEFINITIONS.items())}
+
+
+def _linked(name: str) -> Iterator[str]:
+    """Yield each paragraph of the script in the file `name`, after the definitions that no paragraph before it needed.
+
+    Redis runs all of a script at each call, so a function that it does not use would cost each call about 0.1 µs. A
+    call that ends early does without those of the paragraphs that it does not reach.
     """
-    script = _read(name)
-    used = set(_NAME.findall(_IGNORED.sub("", script)))
-    linked = []
-    for defined, text in reversed(_DEFINITIONS.items()):
-        if defined in used:
-            used.update(_NAME.findall(_IGNORED.sub("", text)))
-            linked.append(text)
-    yield from reversed(linked)
-    yield script
+    linked: set[str] = set()
+    for paragraph in _PARAGRAPH.split(_read(name)):
+        used, missing = set(_names_in(paragraph)), []
+        for defined, names in _USES.items():
+            if defined in used and defined not in linked:
+                used |= names
+                missing.append(defined)
+        linked.update(missing)
+        yield from (_DEFINITIONS[defined] for defined in reversed(missing))
+        yield paragraph
 
 
 def _load(name: str, *replies: str, flags: str = "", acknowledges: bool = True) -> Script:

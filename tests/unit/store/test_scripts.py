@@ -88,19 +88,26 @@ def code(source: Script) -> str:
     return without_comments(verb(source))
 
 
+def paragraphs(source: Script) -> list[tuple[dict[str, str], str]]:
+    """Return each paragraph of a script, behind the definitions that precede it, by name, in their order."""
+    _, rest = source.text.split("\n", 1)
+    assert rest.startswith(HEADER)
+    rest, found = rest[len(HEADER) :], []
+    for paragraph in re.split(r"\n\n(?=\S)", verb(source)):
+        before, separator, rest = rest.partition(f"\n\n{paragraph}")
+        assert separator, "the script is linked as it is"
+        texts = [text.strip() for text in re.split(r"\n\n(?=--|local )", before) if text.strip()]
+        found.append(({name: text for text in texts for name in DEFINITION.findall(text)}, paragraph))
+        assert len(found[-1][0]) == len(texts)
+    assert not rest
+    return found
+
+
 def linked(source: Script) -> dict[str, str]:
     """Return the definitions that a script is linked with, by name, in their order."""
-    _, rest = source.text.split("\n", 1)
-    assert rest.startswith(f"{HEADER}\n\n")
-    assert rest.endswith(f"\n\n{verb(source)}")
-    between = f"\n\n{rest[len(HEADER) + 2 : -len(verb(source))]}"
-    texts = [text.strip() for text in re.split(r"\n\n(?=--|local )", between) if text.strip()]
-    definitions = {}
-    for text in texts:
-        [name] = DEFINITION.findall(text)
-        definitions[name] = text
-    assert len(definitions) == len(texts), "no definition is linked twice"
-    return definitions
+    everything = [pair for definitions, _ in paragraphs(source) for pair in definitions.items()]
+    assert len(dict(everything)) == len(everything), "no definition is linked twice"
+    return dict(everything)
 
 
 def used_names(lua: str) -> set[str]:
@@ -165,17 +172,27 @@ def test_a_script_has_a_shebang_so_that_a_cluster_checks_its_keys(source: Script
 
 
 @every_script
-def test_a_script_is_its_file_behind_the_header_and_definitions_of_the_libraries_as_they_are(source: Script) -> None:
+def test_the_definitions_before_a_paragraph_are_those_of_the_libraries_in_their_order(source: Script) -> None:
     everything = "\n\n".join(LIBRARIES[name] for name in scripts._LIBRARIES)
-    places = [everything.index(text) for text in linked(source).values()]
-    assert places == sorted(places)
+    for definitions, _ in paragraphs(source):
+        places = [everything.index(text) for text in definitions.values()]
+        assert places == sorted(places)
 
 
 @every_script
-def test_each_linked_definition_is_used_by_what_follows_it(source: Script) -> None:
-    pieces = [*linked(source).items(), ("", verb(source))]
-    for number, (name, _) in enumerate(pieces[:-1]):
-        assert any(name in used_names(text) for _, text in pieces[number + 1 :]), name
+def test_each_linked_definition_is_used_by_the_paragraph_behind_it(source: Script) -> None:
+    for definitions, paragraph in paragraphs(source):
+        texts = [*definitions.values(), paragraph]
+        for number, name in enumerate(definitions, 1):
+            assert any(name in used_names(text) for text in texts[number:]), name
+
+
+def test_a_heartbeat_that_only_extends_the_lease_makes_no_more_functions_than_it_needs() -> None:
+    _, (definitions, paragraph), *_ = paragraphs(scripts.HEARTBEAT)
+    assert paragraph.endswith("  return reply\nend")
+    assert definitions.keys() == {
+        *("key", "job_key", "with_key", "call", "format_time", "parse_time", "reject_record", "LEASE_GRACE")
+    }
 
 
 @every_script

@@ -107,7 +107,18 @@ local function first_of(all, most_passed)
   return first
 end
 
+local plan = facts and facts[':plan']
+
+-- The reply if no job was claimed.
+local function none()
+  if plan then redis.call('SET', claim, (known and digest or '-') .. ':' .. plan, 'PX', ARGV[7]) end
+  if refusal then error({ err = refusal }) end
+  return { 'NONE', NOW, skipped, next_delay and format('%d', next_delay) or '' }
+end
+
 local cursor, bytes = first_of(cursors, max_scan), 0
+if not cursor then return none() end
+
 while cursor do
   local loaded, job = pcall(load_job_with_record, cursor.id)
   local is_due = loaded and job and job.state == cursor.state and job.queue == cursor.queue.name
@@ -142,13 +153,7 @@ while cursor do
   advance(cursor)
   cursor = first_of(cursors, max_scan)
 end
-local plan = facts and facts[':plan']
-if #claimed == 0 then
-  if plan then redis.call('SET', claim, (known and digest or '-') .. ':' .. plan, 'PX', ARGV[7]) end
-  if refusal then error({ err = refusal }) end
-  return { 'NONE', NOW, skipped, next_delay and format('%d', next_delay) or '' }
-end
-
+if #claimed == 0 then return none() end
 if plan then remembered = digest .. ':' .. plan .. remembered:sub(#digest + 1) end
 redis.call('SET', claim, remembered, 'PX', ARGV[7])
 return { 'CLAIMED', NOW, skipped, unpack(claimed) }

@@ -5,8 +5,8 @@ local last_creation, drain_end
 
 -- Creates a job. It is a table: id, queue, slate_id (nil for none), tags (comma-separated), priority (s), digest of the
 -- request, request (the id of this one), delay (µs, 0 for none), start_timeout (ms, 0 for none), fields (a list of field,
--- value, … of the record, without queue and slate_id), is_brief (true to reply without the large fields of a record). `retention` is in ms; then come the number of partitions and that of
--- this partition. Returns the reply of create.lua.
+-- value, … of the record, without queue and slate_id), is_brief (true to reply without the large fields of a record).
+-- `retention` is in ms; then come the number of partitions and that of this partition. Returns the reply of create.lua.
 local function create(job, retention, partitions, number)
   local id, delay, fields, record, meta = job.id, job.delay, job.fields, job_key(job.id), key('meta')
   if redis.call('EXISTS', record) == 1 then
