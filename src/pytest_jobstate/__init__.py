@@ -53,6 +53,7 @@ def jobstate_server(_jobstate_service: JobstateServer, request: pytest.FixtureRe
         patch.setenv("JOBSTATE_URL", server.url)
         patch.delenv("JOBSTATE_API_KEY", raising=False)
         yield server
+    server.wait_for_log()
     request.node.add_report_section("teardown", "jobstate log", server.log(position))  # shown if the test has failed
 
 

@@ -1,5 +1,6 @@
 """A jobstate service with an embedded server, run as a process."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,9 +11,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 #: Seconds in which the service must start or stop.
 TIMEOUT: Final = 60.0
+#: Seconds to wait for the last lines of the log.
+LOG_TIMEOUT: Final = 5.0
 MAX_LOG: Final = 64 * 1024
 INSTALL: Final = (
     "The command `jobstate` was not found beside this Python or on the `PATH`. "
@@ -66,6 +70,17 @@ class JobstateServer:
         with self._log_file.open("rb") as log:
             log.seek(max(position, self.log_size - MAX_LOG))
             return _COLOR.sub("", log.read().decode(errors="replace"))
+
+    def wait_for_log(self) -> None:
+        """Wait until the requests so far are in the log.
+
+        The service writes their lines before it answers another request. It answers none if the test has stopped it.
+        """
+        url = urlsplit(self.url)
+        address = url.hostname, url.port
+        with contextlib.suppress(OSError), socket.create_connection(address, LOG_TIMEOUT) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.recv(1)
 
     def start(self) -> None:
         """Start the service unless it is running. Raises `ServerError`."""
