@@ -12,17 +12,16 @@ CHROMIUM_OR_NETWORKS = ("tests/browser/", "tests/integration/deploy/test_compose
 LONGEST = (
     *CHROMIUM_OR_NETWORKS,
     "tests/integration/worker/test_job_worker.py",
-    "tests/integration/server/test_signals.py",
-    "tests/chaos/",
-    "tests/integration/api/test_schemathesis.py",
-    "tests/integration/store/test_foreign_keys.py",
     "tests/integration/store/test_copy.py",
-    "tests/integration/client/test_pytest_plugin.py",
+    "tests/integration/api/test_schemathesis.py",
+    "tests/chaos/",
     "tests/integration/api/test_watching.py",
     "tests/integration/server/test_supervisor.py",
-    "tests/integration/embedded/test_embedded.py",
+    "tests/integration/server/test_signals.py",
+    "tests/integration/clients/test_java.py",
     "tests/integration/server/test_limits.py",
-    "tests/integration/store/test_race.py",
+    "tests/integration/client/test_pytest_plugin.py",
+    "tests/integration/terminal/test_cli.py",
 )
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Generator, Iterator, Mapping
 from functools import cache
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, get_origin, get_type_hints
 
 import msgspec
 from litestar.dto import AbstractDTO, DTOFieldDefinition
@@ -137,8 +137,15 @@ def _type_at(annotation: Any, path: str) -> Any:
         )
         if struct is None:
             return None
-        annotation = get_type_hints(struct, include_extras=True).get(name.split("[", 1)[0])
+        field, *places = name.split("[")
+        annotation = get_type_hints(struct, include_extras=True).get(field)
+        for _ in places:
+            annotation = _item_type(annotation)
     return annotation
+
+
+def _item_type(annotation: Any) -> Any:
+    return next((one.__args__[0] for one in _union_members(annotation) if get_origin(one) is list), annotation)
 
 
 def _union_members(annotation: Any) -> list[Any]:

@@ -83,7 +83,7 @@ class JobReader:
         Each job is returned once. Raises `InvalidValue` also if the error messages together exceed 8 MiB.
         """
         if len(job_ids) not in range(constraints.BATCH_SIZE.minimum, constraints.BATCH_SIZE.maximum + 1):
-            allowed = f"{constraints.BATCH_SIZE.minimum} to {constraints.BATCH_SIZE.maximum} ids"
+            allowed = f"{constraints.BATCH_SIZE.minimum} to {constraints.BATCH_SIZE.maximum:,} ids"
             raise InvalidValue("job_ids", f"{len(job_ids)} ids are not allowed", allowed)
         for index, job_id in enumerate(job_ids):
             constraints.JOB_ID.validate(f"job_ids[{index}]", job_id)

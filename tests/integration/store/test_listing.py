@@ -236,7 +236,7 @@ async def test_a_batch_has_existing_jobs_once_in_the_requested_order(jobs: JobSt
 
 @pytest.mark.parametrize("count", [0, 1001])
 async def test_a_batch_has_its_limits(jobs: JobStateManager, count: int) -> None:
-    with pytest.raises(InvalidValue, match="1 to 1000 ids"):
+    with pytest.raises(InvalidValue, match="1 to 1,000 ids"):
         await jobs.get_jobs(["j"] * count)
 
 

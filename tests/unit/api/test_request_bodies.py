@@ -3,6 +3,7 @@ from msgspec import Struct
 
 from service.api.request_bodies import decode
 from service.api.schemas import (
+    BatchCreate,
     BatchGet,
     CancelJob,
     ConfigureQueue,
@@ -114,8 +115,15 @@ def test_a_body_that_is_no_object_is_rejected_by_its_type(body: bytes, kind: str
         ),
         (BatchGet, b'{"job_ids": "j"}', "job_ids", "1 to 1,000 ids"),
         (BatchGet, b'{"job_ids": null}', "job_ids", "1 to 1,000 ids"),
-        (BatchGet, b'{"job_ids": [1]}', "job_ids[0]", "ids"),
-        (BatchGet, b'{"job_ids": ["a", "b", null]}', "job_ids[2]", "ids"),
+        (BatchGet, b'{"job_ids": [1]}', "job_ids[0]", constraints.JOB_ID.allowed),
+        (BatchGet, b'{"job_ids": ["a", "b", null]}', "job_ids[2]", constraints.JOB_ID.allowed),
+        (
+            BatchCreate,
+            b'{"jobs": [{"input_params": 1}, 2]}',
+            "jobs[1]",
+            "an object with the fields input_params",
+        ),
+        (BatchCreate, b'{"jobs": 2}', "jobs", "1 to 1,000 jobs"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_rejected_by_name(

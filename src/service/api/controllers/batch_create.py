@@ -63,7 +63,7 @@ class BatchCreateController(Controller):
         rate limit counts each job.
         """
         if len(data.jobs) not in range(constraints.BATCH_SIZE.minimum, constraints.BATCH_SIZE.maximum + 1):
-            allowed = f"{constraints.BATCH_SIZE.minimum} to {constraints.BATCH_SIZE.maximum} jobs"
+            allowed = f"{constraints.BATCH_SIZE.minimum} to {constraints.BATCH_SIZE.maximum:,} jobs"
             raise errors.InvalidValue("jobs", f"{len(data.jobs)} jobs are not allowed", allowed)
         services = services_of(request)
         creations = [_creation(request, place, job, idempotency_key) for place, job in enumerate(data.jobs)]
