@@ -7,7 +7,7 @@ from service.domain.errors import StoreAccessDenied, StorePartitionUnavailable
 from service.domain.store_health import StoreHealth
 from service.store.client import StoreClient
 from service.store.deadlines import gather
-from service.store.deployments.node import Node
+from service.store.deployments.node import Node, partition_unavailable
 
 #: What a node raises that cannot tell its health now.
 _AWAY = (StorePartitionUnavailable, errors.StoreUnreachable, errors.StoreTimeout, errors.StoreLoading)
@@ -28,7 +28,7 @@ async def read_store_health(client: StoreClient) -> list[StoreHealth]:
 
 async def _read(client: StoreClient, node: Node) -> StoreHealth | Exception:
     if node.is_away:
-        return StorePartitionUnavailable()
+        return partition_unavailable(node)
     try:
         [info] = await client.read_from(node, ["INFO", "server", "memory", "persistence"])
     except _AWAY as error:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from service.domain.errors import JobStateError, StoreMoving, StorePartitionUnavailable, StoreUnavailable
 from service.store.deployments.deployment import Deployment
-from service.store.deployments.node import Node
+from service.store.deployments.node import Node, partition_unavailable
 from service.store.partition import Partition
 from service.store.redis_errors import REDIRECTIONS, map_error
 
@@ -79,11 +79,12 @@ class NodeReads:
             await self._deployment.locate(deadline)
         by_node: dict[Node, list[int]] = {}
         for index in indexes:
-            node = self._node_of(owners[index], is_partial=is_partial)
-            if node is None:
-                replies[index] = StorePartitionUnavailable()
-            else:
-                by_node.setdefault(node, []).append(index)
+            try:
+                by_node.setdefault(self._deployment.node_of(owners[index]), []).append(index)
+            except StorePartitionUnavailable as error:
+                if not is_partial:
+                    raise
+                replies[index] = error
 
         async def ask_one(node: Node, own: list[int]) -> None:
             wanted = [commands[index] for index in own]
@@ -92,15 +93,6 @@ class NodeReads:
                 replies[index] = reply
 
         await asyncio.gather(*(ask_one(node, own) for node, own in by_node.items()))
-
-    def _node_of(self, partition: Partition, *, is_partial: bool) -> Node | None:
-        """Return the node of a partition; `None` for one that is away, if `is_partial`."""
-        try:
-            return self._deployment.node_of(partition)
-        except StorePartitionUnavailable:
-            if not is_partial:
-                raise
-            return None
 
 
 async def _ask_partly(ask: Ask, node: Node, commands: Sequence[Sequence[str]], deadline: float) -> list[Any]:
@@ -113,8 +105,8 @@ async def _ask_partly(ask: Ask, node: Node, commands: Sequence[Sequence[str]], d
             if not _is_of_node(error):
                 raise
             if attempt or time.monotonic() >= until:
-                break
-    return [StorePartitionUnavailable()] * len(commands)
+                return [partition_unavailable(node, error)] * len(commands)
+    raise AssertionError
 
 
 def _is_of_node(error: Exception) -> bool:

@@ -1,10 +1,12 @@
 """Clocks of nodes that differ: each time is compared with that of the node which it is from."""
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
+from service.domain.errors import StorePartitionUnavailable
 from service.store.gates import COUNT_VALID_SECONDS, Counts
 from service.store.look import Looker
 from service.store.partition import Partition
@@ -20,9 +22,12 @@ class FourNodes:
 
     partitions = PARTITIONS
 
-    def __init__(self, delays: dict[int, float]) -> None:
+    def __init__(self, delays: dict[int, float], away: Collection[int] = ()) -> None:
         #: When the next delay of a partition is over, in seconds on the clock of its node.
         self._delays = delays
+        self._away = away
+        #: The end of a drain in the copy of each node, in ms.
+        self.meta: dict[int, list[bytes | None]] = {}
         self.ended: list[Partition] = []
 
     def clock_of(self, partition: Partition) -> Partition:
@@ -31,17 +36,19 @@ class FourNodes:
     def time_of(self, partition: Partition) -> int:
         return TIMES[partition.number] * 1_000_000
 
-    def is_away(self, partition: Partition) -> bool:
-        return False
-
     async def read(self, *commands: list[str], at: Any = (), **options: Any) -> list[Any]:
         clocks = iter(at)
         return [self._reply(command, clocks) for command in commands]
 
     def _reply(self, command: list[str], clocks: Any) -> Any:
+        partition = next(clocks) if command == ["TIME"] else PARTITIONS.holding(command[1])
+        if partition.number in self._away:
+            return StorePartitionUnavailable(f"node {partition.number}")
         if command == ["TIME"]:
-            return (TIMES[next(clocks).number], 0)
-        name, partition = command[0], PARTITIONS.holding(command[1])
+            return (TIMES[partition.number], 0)
+        if command[1] == partition.meta:
+            return self.meta.get(partition.number, [None])
+        name = command[0]
         if name == "ZRANGE" and command[1] == partition.delays:
             at = self._delays.get(partition.number)
             return [] if at is None else [(b"m", at * 1e6)]
@@ -69,6 +76,21 @@ async def test_a_delay_that_is_over_by_the_clock_of_its_own_node_is_ended(number
     await Looker(client).read(["q"], 1)  # type: ignore[arg-type]
 
     assert client.ended == [PARTITIONS[number]]
+
+
+@pytest.mark.parametrize("away", [{0}, {0, 1}])
+async def test_a_look_takes_drain_and_settings_from_the_first_node_that_answers(away: set[int]) -> None:
+    client = FourNodes({}, away=away)
+    client.meta = {0: [b"1"], 1: [b"1"], 2: [b"996000"], 3: [b"1"]}
+
+    look = await Looker(client).read(["q"], 1)  # type: ignore[arg-type]
+
+    assert look.drain == (1000 if away == {0, 1} else 0)
+
+
+async def test_a_look_that_no_node_answers_says_why() -> None:
+    with pytest.raises(StorePartitionUnavailable, match="node 0"):
+        await Looker(FourNodes({}, away={0, 1, 2, 3})).read(["q"], 1)  # type: ignore[arg-type]
 
 
 async def test_a_count_of_running_jobs_holds_until_a_time_of_the_node_that_gets_it() -> None:

@@ -13,7 +13,7 @@ from service.domain.errors import StorePartitionUnavailable, StoreUnreachable
 from service.settings.redis_url import RedisAddress
 from service.store.deadlines import gather
 from service.store.deployments.deployment import Deployment
-from service.store.deployments.node import Node, create_node
+from service.store.deployments.node import Node, create_node, partition_unavailable
 from service.store.deployments.retries import retry_delay
 from service.store.deployments.watch import Watch
 from service.store.partition import Partition
@@ -86,9 +86,10 @@ class RedisCluster(Deployment):
     def node_of(self, partition: Partition) -> Node:
         """Return the node that has a partition. Raises `StorePartitionUnavailable` if none has it, or if it is away."""
         node = self._owners[partition.number]
-        if node is None or node.is_away:
-            name = "no node has its slot" if node is None else f"{node.name} does not answer"
-            raise StorePartitionUnavailable(f"{StorePartitionUnavailable.default_detail} ({name})")
+        if node is None:
+            raise StorePartitionUnavailable(f"{StorePartitionUnavailable.default_detail} (no node has its slot)")
+        if node.is_away:
+            raise partition_unavailable(node)
         return node
 
     def partitions_on(self, node: Node) -> Sequence[Partition]:
@@ -116,8 +117,7 @@ class RedisCluster(Deployment):
             self._suspects.add(node)
             self._watch.wake()
         if kind is StoreUnreachable:
-            text = f"{node.name}: {error_text(error, node.pool)}"
-            raise StorePartitionUnavailable(f"{StorePartitionUnavailable.default_detail} ({text})") from error
+            raise partition_unavailable(node, error) from error
 
     async def handle(self, error: Exception, attempt: int, deadline: float) -> None:
         """Return when the map is corrected, or after a moment for a partition that is on its way."""

@@ -5,8 +5,10 @@ from typing import Final
 
 from redis.asyncio import ConnectionPool, Redis
 
+from service.domain.errors import StorePartitionUnavailable
 from service.store.auto_pipeline import AutoPipeline
 from service.store.pool import shared
+from service.store.redis_errors import error_text
 from service.store.replicas import ReplicatedPipeline, Wait
 from service.store.server_clock import ServerClock
 
@@ -45,6 +47,14 @@ class Node:
         """End the calls that are under way, and release their connections. The pool stays open."""
         for pipeline in {self.pipeline, self.changes}:
             await pipeline.aclose()
+
+
+def partition_unavailable(node: Node, error: Exception | None = None) -> StorePartitionUnavailable:
+    """Return the error of a call that needs a node which is away, or has failed by `error`."""
+    if isinstance(error, StorePartitionUnavailable):
+        return error
+    text = f"{node.name}: {error_text(error, node.pool)}" if error else f"{node.name} does not answer"
+    return StorePartitionUnavailable(f"{StorePartitionUnavailable.default_detail} ({text})")
 
 
 def create_node(name: str, pool: ConnectionPool, wait_replicas: int = 0) -> Node:
