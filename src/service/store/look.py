@@ -138,21 +138,20 @@ class Looker:
         counted = self._capped.intersection(queues)
         clock_of = [*map(self._client.clock_of, partitions)]
         clocks = [*dict.fromkeys(clock_of)]
-        commands = [
-            *itertools.chain(*((["HMGET", one.meta, "drain"], ["HMGET", one.queues, *queues]) for one in clocks)),
-            *(["TIME"] for _ in clocks),
-        ]
+        commands = [["TIME"] for _ in clocks]
         for one in partitions:
             commands.append(["ZRANGE", one.delays, "0", "0", "WITHSCORES"])
             commands += (["ZCARD", one.by_created(queue, state)] for queue in counted for state in RUNNING_STATES)
             lists = (name for queue in queues for name in (one.by_created(queue, "pending"), one.by_priority(queue)))
             commands += (["ZRANGE", name, "0", str(depth - 1), "WITHSCORES"] for name in lists)
         options: Any = {"isolate_errors": True, "is_partial": True, "name": "look", "at": clocks}
-        replies = iter(await self._client.read(*commands, **options))
-        # Every node has copies of what the first partition has. Those of the first one that answers count.
-        copies = [(one, next(replies), next(replies)) for one in clocks]
-        first, *copy = next((one for one in copies if not isinstance(one[1], errors.StoreUnavailable)), copies[0])
-        [drain], settings = map(_checked, copy, (first.meta, first.queues))
+        for first in sorted(clocks, key=self._client.is_away):  # every partition has a copy of what the first one has
+            copy = [["HMGET", first.meta, "drain"], ["HMGET", first.queues, *queues]]
+            replies = iter(await self._client.read(*copy, *commands, **options))
+            drain, settings = next(replies), next(replies)
+            if not isinstance(drain, errors.StoreUnavailable):
+                break
+        [drain], settings = _checked(drain, first.meta), _checked(settings, first.queues)
         times = {clock: _micros(next(replies)) for clock in clocks}
         now = [times[clock] for clock in clock_of]
         limits = {queue: QueueSettings.parse(field).room for queue, field in zip(queues, settings, strict=True)}

@@ -36,6 +36,9 @@ class FourNodes:
     def time_of(self, partition: Partition) -> int:
         return TIMES[partition.number] * 1_000_000
 
+    def is_away(self, partition: Partition) -> bool:
+        return False
+
     async def read(self, *commands: list[str], at: Any = (), **options: Any) -> list[Any]:
         clocks = iter(at)
         return [self._reply(command, clocks) for command in commands]
@@ -89,7 +92,7 @@ async def test_a_look_takes_drain_and_settings_from_the_first_node_that_answers(
 
 
 async def test_a_look_that_no_node_answers_says_why() -> None:
-    with pytest.raises(StorePartitionUnavailable, match="node 0"):
+    with pytest.raises(StorePartitionUnavailable, match="node 3"):
         await Looker(FourNodes({}, away={0, 1, 2, 3})).read(["q"], 1)  # type: ignore[arg-type]
 
 
