@@ -246,6 +246,7 @@ def test_a_client_that_left_gives_back_all_the_jobs_that_were_claimed_for_it(
             connection.sendall(request_bytes(max_jobs=20))
             wait_until(lambda: hold_scripts(client), "the script of the claim")
             time.sleep(0.1)
+    wait_until(lambda: api.get("/v1/jobs").status_code == 200, "the end of the hold")
     wait_until(
         lambda: [job["attempt"] for job in api.get("/v1/jobs").json()["items"]] == [1] * 20, "the claim of the client"
     )
