@@ -5,8 +5,8 @@ import os
 import subprocess
 import threading
 import time
-from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Final, Self
 
@@ -39,8 +39,11 @@ class EmbeddedServer:
         self.url = self.directory.url
         self._owner_lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._stopping = threading.Event()
-        self._started: Future[None] = Future()
+        # A handler of a signal may raise between any two instructions of the main thread, also where an `Event` or a
+        # `Future` holds its lock, for which the supervisor would then wait for ever. These two hold none.
+        self._is_stopping = False
+        #: One item: the error of the start, or `None`.
+        self._started: SimpleQueue[BaseException | None] = SimpleQueue()
         self._supervisor = threading.Thread(target=self._supervise, name="embedded-server", daemon=True)
 
     def __enter__(self) -> Self:
@@ -55,7 +58,8 @@ class EmbeddedServer:
                 )
             self.directory.check_compatible(self.binary)
             self._supervisor.start()
-            self._started.result()
+            if (error := self._started.get()) is not None:
+                raise error
         except BaseException:  # including those raised by signals
             self._release()
             raise
@@ -74,7 +78,7 @@ class EmbeddedServer:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def _release(self) -> None:
-        self._stopping.set()
+        self._is_stopping = True
         self._stop_server()
         while self._supervisor.is_alive():  # it may still start a server
             self._supervisor.join(0.05)
@@ -95,7 +99,7 @@ class EmbeddedServer:
             self._process.wait()
 
     def _launch(self) -> None:
-        lock = acquire_server_lock(self.directory, self._stopping)
+        lock = acquire_server_lock(self.directory, lambda: self._is_stopping)
         try:
             with self.directory.open_log() as log:
                 self._process = subprocess.Popen(
@@ -153,19 +157,22 @@ class EmbeddedServer:
             self._launch()
         except BaseException as error:
             self._stop_server()
-            self._started.set_exception(error)
+            self._started.put(error)
             return
-        self._started.set_result(None)
+        self._started.put(None)
         pause = MIN_BACKOFF
         while True:
             exit_code = self._process.wait() if self._process else None
-            if self._stopping.wait(pause):
+            restart_at = time.monotonic() + pause
+            while time.monotonic() < restart_at and not self._is_stopping:
+                time.sleep(0.01)
+            if self._is_stopping:
                 return
             _log.error("embedded server exited, restarting", exit_code=exit_code)
             started = time.monotonic()
             try:
                 self._launch()
             except EmbeddedServerError as error:
-                if not self._stopping.is_set():
+                if not self._is_stopping:
                     _log.error("embedded server restart failed", detail=str(error))
             pause = MIN_BACKOFF if time.monotonic() - started > 60 else min(pause * 2, MAX_BACKOFF)

@@ -4,8 +4,8 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,10 +21,10 @@ STOP_TIMEOUT: Final = 30.0
 _log = structlog.get_logger(__name__)
 
 
-def acquire_server_lock(directory: DataDirectory, stopping: threading.Event) -> int:
+def acquire_server_lock(directory: DataDirectory, is_stopping: Callable[[], bool]) -> int:
     """Return the lock of a running server, after stopping a stale server that holds it.
 
-    Raises `EmbeddedServerError` if the stale server does not stop, or if the service is stopped meanwhile.
+    Raises `EmbeddedServerError` if the stale server does not stop, or once `is_stopping`: the service is stopped.
     """
     for stop in (_shut_down, partial(_signal, signal.SIGTERM), partial(_signal, signal.SIGKILL)):
         if (lock := directory.lock("server")) is not None:
@@ -35,8 +35,9 @@ def acquire_server_lock(directory: DataDirectory, stopping: threading.Event) -> 
         while time.monotonic() < deadline:
             if (lock := directory.lock("server")) is not None:
                 return lock
-            if stopping.wait(0.01):
+            if is_stopping():
                 raise EmbeddedServerError("The service was stopped before its embedded server started.")
+            time.sleep(0.01)
     raise EmbeddedServerError(f"The stale server in {directory.path} does not stop. Kill it by hand.")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -253,6 +255,44 @@ def test_a_signal_just_after_the_server_starts_leaves_none_running(
 
     assert len(started) == 1
     assert not is_alive(started[0].pid)
+
+
+def is_interrupted(data: Path, instruction: int) -> bool:
+    """Start a server, with a `KeyboardInterrupt` at an instruction of the wait for it, and return whether that came."""
+    server, raised, left = EmbeddedServer(data), [], itertools.count(instruction, -1)
+    start = server._supervisor.start
+
+    def interrupt(*_: object) -> Any:
+        if next(left) == 0:
+            raise KeyboardInterrupt
+        return interrupt
+
+    def start_and_trace() -> None:
+        start()
+        wait_until(lambda: server.pid, "the process of the server")
+        sys.settrace(interrupt)
+        sys._getframe(1).f_trace = interrupt
+
+    def run() -> None:
+        try:
+            with server:
+                sys.settrace(None)
+        except KeyboardInterrupt:
+            raised.append(instruction)
+
+    server._supervisor.start = start_and_trace  # type: ignore[method-assign]
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT)
+    assert not thread.is_alive(), f"the startup hangs after an interruption at instruction {instruction}"
+    server.__exit__(None, None, None)  # as the exit of the process does for one just before the `with` block
+    assert server.pid is None
+    return bool(raised)
+
+
+def test_a_signal_at_any_instruction_of_the_wait_for_the_server_ends_the_startup(tmp_path: Path) -> None:
+    interrupted = list(itertools.takewhile(lambda number: is_interrupted(tmp_path / "data", number), itertools.count()))
+    assert interrupted
 
 
 def test_the_exit_of_the_process_stops_the_server_without_a_with_block(tmp_path: Path) -> None:
