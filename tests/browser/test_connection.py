@@ -85,7 +85,7 @@ def test_missed_changes_are_read_although_the_stream_is_rejected(
     change(api, "a", status="running")
     page.unroute("**/ready")
 
-    expect(page.locator("tbody tr")).to_contain_text("running")
+    expect(page.locator("tbody tr")).to_contain_text("running", timeout=30_000)
 
 
 def test_a_rejected_stream_is_reported_and_requested_again(

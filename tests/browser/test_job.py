@@ -295,14 +295,14 @@ def test_a_megabyte_of_json_is_shown_at_once(open_view: OpenView, api: httpx.Cli
     expect(tree.locator("details > .content > *").first).to_be_visible()
     assert page.locator("body *").count() < 3000
 
-    elapsed_ms = page.evaluate(
+    added = page.evaluate(
         """() => {
-          const start = performance.now();
-          document.querySelector('.tree .content > button').click();
-          return performance.now() - start;
+          const before = document.querySelectorAll("*").length;
+          document.querySelector(".tree .content > button").click();
+          return document.querySelectorAll("*").length - before;
         }"""
     )
-    assert elapsed_ms < 500, "the page froze"
+    assert 0 < added < 3000, "a click shows the next part, not all of it"
 
 
 def test_an_unfolded_value_stays_unfolded_when_the_job_changes(open_view: OpenView, api: httpx.Client) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,7 +88,7 @@ class Metrics:
         #: Sets the number of partitions.
         self.set_partitions = Gauge("jobstate_partitions", "Partitions of the data", **partitions).set
         if directory:
-            MultiProcessCollector(self._registry, directory)  # type: ignore[no-untyped-call]
+            self._registry.register(_FilesCollector(Path(directory)))
         else:
             ProcessCollector(registry=self._registry)
 
@@ -203,6 +203,26 @@ def _gauge(name: str, text: str, value: float | Mapping[Any, float], label: str 
     for key, number in value.items():
         family.add_metric([str(key)], number)
     return family
+
+
+class _FilesCollector(Collector):
+    """The metrics in the files of all processes."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def collect(self) -> Iterable[Metric]:
+        """Return every metric; without the files that a process is creating: prometheus-client cannot read them."""
+        files = [str(file) for file in self._directory.glob("*.db") if _is_written(file)]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
+
+
+def _is_written(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # its process is dead
+        return False
 
 
 def configure(directory: Path | None = None, worker: int = 0) -> None:

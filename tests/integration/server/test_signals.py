@@ -152,7 +152,7 @@ def test_a_service_under_nohup_survives_the_closing_of_its_terminal(tmp_path: Pa
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.parametrize("command", ["serve", "doctor"])
 def test_a_signal_during_startup_leaves_no_server_running(tmp_path: Path, number: signal.Signals, command: str) -> None:
-    pid_file, server = tmp_path / "pid", tmp_path / "redis-server"
+    pid_file, server = tmp_path / "pid", tmp_path / "valkey-server"  # the first name that is looked for
     server.write_text(SILENT_SERVER.format(pid_file=pid_file))
     server.chmod(0o755)
     (tmp_path / "data" / "appendonlydir").mkdir(parents=True)

@@ -167,3 +167,12 @@ def test_every_process_shows_the_sums_over_all_processes(tmp_path: Path) -> None
     found = worker(tmp_path, 2, "forget")
     assert found[count] == 3, "the counters of an exited process still count"
     assert found["jobstate_http_requests_in_progress"] == 1, "its gauges do not"
+
+
+def test_the_file_that_a_process_is_just_creating_is_left_out(tmp_path: Path) -> None:
+    worker(tmp_path, 0, "count")
+    (tmp_path / "counter_1.db").touch()
+
+    found = worker(tmp_path, 2, "read")
+
+    assert found["jobstate_http_problems_total{'type': 'p'}"] == 1
