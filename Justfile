@@ -49,7 +49,7 @@ test *options:
 # Run the unit tests but the slowest, and a few tests of every area (tests/quick.txt), in half a minute on two processors.
 [group('test')]
 quick *options:
-    uv run pytest @tests/quick.txt tests/unit --ignore tests/unit/client/test_types.py -n 3 {{ options }}
+    uv run pytest @tests/quick.txt tests/unit --ignore tests/unit/client/test_types.py -n 4 {{ options }}
 
 # Run the tests that need no Redis.
 [group('test')]
