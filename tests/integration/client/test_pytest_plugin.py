@@ -3,6 +3,8 @@
 import re
 import signal
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -183,6 +185,27 @@ def test_the_report_of_a_failed_test_has_the_log_of_the_service_during_it(pytest
     assert "correlation_id=during" in log
     assert "correlation_id=before" not in log
     assert "\x1b" not in log
+
+
+def test_the_log_is_waited_for_until_the_service_answers_another_request(tmp_path: Path) -> None:
+    server = JobstateServer(tmp_path, {})
+    (tmp_path / "service.log").write_text("first\n")
+
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, (tmp_path / "service.log").open("a") as log:
+            connection.recv(1024)
+            time.sleep(0.1)
+            log.write("last\n")
+            log.flush()
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        server.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        answered = pool.submit(answer, listener)
+        server.wait_for_log()
+        assert server.log() == "first\nlast\n"
+        answered.result()
 
 
 def test_a_service_that_does_not_start_shows_its_log(pytester: pytest.Pytester) -> None:

@@ -1,16 +1,21 @@
-"""Clocks of nodes that differ: each time is compared with that of the node which it is from."""
+"""Several nodes: their clocks differ, and one that is away hides nothing of the others."""
 
 import time
 from collections.abc import Collection
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis.exceptions
 
 from service.domain.errors import StorePartitionUnavailable
+from service.store.deployments.node import Node, create_node
 from service.store.gates import COUNT_VALID_SECONDS, Counts
 from service.store.look import Looker
 from service.store.partition import Partition
 from service.store.partitions import Partitions
+from service.store.pool import create_pool
+from service.store.reads import NodeReads
 
 PARTITIONS = Partitions(4)
 #: The times of the nodes in seconds, by partition.
@@ -18,7 +23,7 @@ TIMES = [1000, 1005, 995, 1000]
 
 
 class FourNodes:
-    """A client of a cluster whose nodes have a partition each, and clocks that differ."""
+    """A client of a cluster whose nodes have a partition each, and clocks that differ. Some may be away."""
 
     partitions = PARTITIONS
 
@@ -103,3 +108,31 @@ async def test_a_count_of_running_jobs_holds_until_a_time_of_the_node_that_gets_
     untils = [(await counts.facts(one))[":until"] / 1e6 for one in PARTITIONS]
 
     assert [round(until - COUNT_VALID_SECONDS) for until in untils] == TIMES
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (redis.exceptions.ConnectionError("reset by peer"), "node-1: reset by peer"),
+        (TimeoutError(), "node-1: no answer"),
+    ],
+)
+async def test_a_part_of_an_answer_that_is_missing_names_its_node_and_why(failure: Exception, reason: str) -> None:
+    nodes = [create_node(f"node-{number}", create_pool("redis://127.0.0.1:1")) for number in range(4)]
+    deployment: Any = SimpleNamespace(
+        is_cluster=True, is_located=True, partitions=PARTITIONS, node_of=lambda partition: nodes[partition.number]
+    )
+
+    async def ask(node: Node, commands: Any, deadline: float) -> list[Any]:
+        if node is nodes[1]:
+            raise failure
+        return [node.name] * len(commands)
+
+    commands = [["GET", partition.meta] for partition in PARTITIONS]
+    first, missing, *others = await NodeReads(deployment).read(
+        ask, commands, [*PARTITIONS], time.monotonic() + 1, is_partial=True
+    )
+
+    assert [first, *others] == ["node-0", "node-2", "node-3"]
+    assert isinstance(missing, StorePartitionUnavailable)
+    assert reason in str(missing)
